@@ -1,0 +1,35 @@
+"""The one Policy type: heuristic, learned or your own.
+
+    class MyPolicy(Policy):
+        '''Keep what was asked for in the last five minutes.'''
+
+        def decide(self, snapshot):
+            recent = snapshot.now_s[:, None] - snapshot.last_arrival_s < 300.0
+            return Decision(keep_alive_s=np.where(recent, np.inf, 0.0))
+
+Run it by path: `stoker simulate policy=path/to/my_policy.py:MyPolicy`.
+"""
+
+from __future__ import annotations
+
+from stoker.envs.cluster.decision import Decision, Snapshot
+from stoker.envs.cluster.spec import Cluster, Rules
+
+
+class Policy:
+    """A decision maker over B parallel rows.
+
+    Attributes:
+        rules: event-level choices, compiled into the engine.
+        tick_s: seconds between two calls of `decide`; inf = only once, at the start.
+    """
+
+    rules: Rules = Rules()
+    tick_s: float = 60.0
+
+    def reset(self, cluster: Cluster, rows: int) -> None:
+        """Forget everything and prepare for `rows` parallel clusters."""
+
+    def decide(self, snapshot: Snapshot) -> Decision:
+        """Return the standing orders from now on; arrays of shape (B, F), None = unchanged."""
+        raise AttributeError(f"{type(self).__name__} must define decide(snapshot)")

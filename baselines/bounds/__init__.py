@@ -1,0 +1,1 @@
+"""Clairvoyant bounds and the hazard oracle."""

@@ -1,0 +1,1 @@
+"""The decision problem: cluster model, workloads and environments."""

@@ -1,0 +1,1 @@
+"""The cluster model: spec, compiled event engine, start-up path, rules and bill."""

@@ -1,0 +1,161 @@
+"""What a policy sees (`Snapshot`) and what it says (`Decision`), and the one function between.
+
+Shapes: B rows (independent clusters; the runtime has B = 1), F functions, G GPUs.
+Units: seconds, GiB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+
+
+@dataclass
+class Decision:
+    """The standing orders of one policy, a value for every row and function.
+
+    A field left None keeps what stands (initially: keep for ever, no host tier, no prewarm,
+    batches up to the function's own limit).
+    """
+
+    keep_alive_s: Floats | None = None
+    """An idle instance stays on the device while its idle age is below this. Shape: (B, F)"""
+    host_keep_alive_s: Floats | None = None
+    """Then its weights stay in pinned host memory this long. Shape: (B, F)"""
+    prewarm: Ints | None = None
+    """Floor on instances (ready or loading) from now on. Shape: (B, F)"""
+    prewarm_host: Ints | None = None
+    """1 = fetch a host copy now. Shape: (B, F)"""
+    prewarm_after_s: Floats | None = None
+    """One-shot: load again this long after the last completion; inf = never. Shape: (B, F)"""
+    prewarm_keep_s: Floats | None = None
+    """...and keep that instance this long. Shape: (B, F)"""
+    eviction_score: Floats | None = None
+    """Under rule `score` the lowest goes first. Shape: (B, F)"""
+    min_batch: Ints | None = None
+    """Start a batch at this many requests... Shape: (B, F)"""
+    batch_wait_s: Floats | None = None
+    """...or when the head has waited this long. Shape: (B, F)"""
+    max_batch: Ints | None = None
+    """Take at most this many. Shape: (B, F)"""
+    max_instances: Ints | None = None
+    """Scale-out limit. Shape: (B, F)"""
+    drop_head: Ints | None = None
+    """1 = refuse the head of the queue now. Shape: (B, F)"""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a policy sees at one instant; arrays may be views, valid until the next step.
+
+    Figures are taken at `now_s`; `age_s` says how old the oldest of them is.
+    """
+
+    now_s: Floats
+    """Shape: (B,)"""
+    age_s: Floats
+    """Shape: (B,)"""
+    idle: Ints
+    """Idle instances. Shape: (B, F)"""
+    busy: Ints
+    """Instances with work in flight. Shape: (B, F)"""
+    loading: Ints
+    """Instances starting up. Shape: (B, F)"""
+    on_host: Ints
+    """1 = weights in pinned host memory. Shape: (B, F)"""
+    queued: Ints
+    """Requests waiting. Shape: (B, F)"""
+    arrivals: NDArray[np.int64]
+    """Requests so far. Shape: (B, F)"""
+    last_arrival_s: Floats
+    """-inf before the first. Shape: (B, F)"""
+    last_idle_s: Floats
+    """When the function last became idle; -inf before. Shape: (B, F)"""
+    rate_hz: Floats
+    """Exponentially weighted arrival rates at 10 s, 60 s, 600 s, 3600 s. Shape: (B, F, 4)"""
+    gap_histogram: NDArray[np.float32]
+    """Decayed histogram of idle gaps, log bins (see features.py). Shape: (B, F, 72)"""
+    free_gib: Floats
+    """Free device memory. Shape: (B, G)"""
+    host_free_gib: Floats
+    """Shape: (B,)"""
+    loads_in_progress: Ints
+    """Shape: (B,)"""
+    memory_price: Floats
+    """Online price of device memory, s/(GiB s). Shape: (B,)"""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can carry out."""
+
+    host_tier: bool = True
+    prewarm: bool = True
+    live_batch: bool = True
+    max_instances: int = 2**31 - 1
+    """Most instances of one function that the backend can hold."""
+
+
+_FLOOR = {
+    "keep_alive_s": 0.0,
+    "host_keep_alive_s": 0.0,
+    "prewarm": 0,
+    "prewarm_host": 0,
+    "prewarm_after_s": 0.0,
+    "prewarm_keep_s": 0.0,
+    "min_batch": 1,
+    "batch_wait_s": 0.0,
+    "max_batch": 1,
+    "max_instances": 0,
+    "drop_head": 0,
+}
+_SAFE = {"prewarm_after_s": np.inf, "eviction_score": 0.0}
+
+
+def legalize(
+    decision: Decision,
+    capabilities: Capabilities,
+    max_batch: Ints,
+) -> tuple[Decision, int]:
+    """Clip a decision to the nearest that the backend can carry out, and count the clips.
+
+    NaN becomes the field's harmless value (keep nothing, load nothing); infinities are orders.
+
+    Args:
+        decision: fields of shape (B, F).
+        capabilities: of the backend.
+        max_batch: largest batch of each function. Shape: (F,)
+
+    Returns:
+        The legal decision and the number of entries that were changed.
+    """
+    clipped = 0
+    legal = Decision()
+    ceilings = {
+        "max_batch": max_batch,
+        "min_batch": max_batch,
+        "prewarm": capabilities.max_instances if capabilities.prewarm else 0,
+        "prewarm_host": int(capabilities.host_tier),
+        "max_instances": capabilities.max_instances,
+        "drop_head": 1,
+        "host_keep_alive_s": np.inf if capabilities.host_tier else 0.0,
+        "prewarm_after_s": np.inf,
+    }
+    for f in fields(Decision):
+        asked = getattr(decision, f.name)
+        if asked is None:
+            continue
+        asked = np.asarray(asked)
+        safe = np.where(np.isnan(asked), _SAFE.get(f.name, _FLOOR.get(f.name, 0.0)), asked)
+        if f.name != "eviction_score":
+            safe = np.clip(safe, _FLOOR[f.name], ceilings.get(f.name, np.inf))
+        if f.name == "prewarm_after_s" and not capabilities.prewarm:
+            safe = np.full_like(safe, np.inf)
+        clipped += int(np.count_nonzero(~((safe == asked) | (np.isnan(asked) & np.isnan(safe)))))
+        setattr(legal, f.name, safe)
+    return legal, clipped

@@ -1,0 +1,19 @@
+"""The one error that a user's bad value raises: field, value, accepted range."""
+
+from __future__ import annotations
+
+
+class SpecError(ValueError):
+    """A value from outside is not acceptable.
+
+    Args:
+        field: dotted name of the field, as the user wrote it.
+        value: the value found.
+        accepted: the accepted range or choices, in words.
+    """
+
+    def __init__(self, field: str, value: object, accepted: str) -> None:
+        super().__init__(f"{field} = {value!r} is not accepted: expected {accepted}")
+        self.field = field
+        self.value = value
+        self.accepted = accepted

@@ -1,0 +1,1 @@
+"""Event-level choices, one compiled rule a file."""

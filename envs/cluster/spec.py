@@ -1,0 +1,229 @@
+"""The frozen description of a cluster: node, GPUs, links, functions, prices and rules.
+
+Units: seconds, GiB, GiB/s, dollars (prices per hour as clouds quote them).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+
+from stoker.envs.cluster.errors import SpecError
+
+GIB = float(2**30)
+CHOICES = {
+    "rules.scale_out": ("per_request", "target_concurrency"),
+    "rules.placement": ("most_free", "first_fit"),
+    "rules.eviction": ("lru", "greedy_dual", "freq", "size", "score", "hazard"),
+    "rules.plan": ("decision", "hybrid_histogram", "hazard"),
+    "rules.overload": ("queue", "drop"),
+    "rules.eviction_need": ("shortfall", "full"),
+    "rules.clone_choice": ("mru", "lru", "newest", "arbitrary"),
+    "rules.ttl_anchor": ("end", "start"),
+    "rules.ttl_expiry": ("eager", "lazy"),
+    "rules.frequency": ("function", "instance"),
+    "rules.clock": ("max", "assign"),
+    "link.discipline": ("fair", "fifo"),
+    "gpu.sharing": ("parallel", "exclusive"),
+}
+
+
+def _require(condition: bool, field_name: str, value: object, accepted: str) -> None:
+    if not condition:
+        raise SpecError(field_name, value, accepted)
+
+
+def _choice(field_name: str, value: str, kind: str) -> None:
+    _require(value in CHOICES[kind], field_name, value, " | ".join(CHOICES[kind]))
+
+
+@dataclass(frozen=True)
+class Function:
+    """One deployed model endpoint.
+
+    Start-up is runtime_s, then weights disk -> host -> device over the node's links (the disk leg
+    is skipped when the weights lie in host memory), then warmup_s. Service of a batch of b takes
+    alpha_s + beta_s * b.
+    """
+
+    name: str
+    weights_gib: float
+    """Bytes moved on a load, and held in host memory by a host copy."""
+    device_gib: float
+    """Bytes that one instance holds on the device, weights included."""
+    runtime_s: float = 0.0
+    """Process, framework and device context."""
+    warmup_s: float = 0.0
+    """First-use warm-up after the weights are on the device."""
+    load_gib_s: float = math.inf
+    """Ceiling of this function's own format or storage class on the disk leg."""
+    alpha_s: float = 0.0
+    beta_s: float = 0.0
+    max_batch: int = 1
+    concurrency: int = 1
+    """Batches in flight on one instance."""
+    slo_s: float = math.inf
+    """Latency target of a request, arrival to completion."""
+
+    def __post_init__(self) -> None:
+        at = f"function[{self.name}]"
+        for name in ("weights_gib", "device_gib", "runtime_s", "warmup_s", "alpha_s", "beta_s"):
+            value = getattr(self, name)
+            _require(math.isfinite(value) and value >= 0.0, f"{at}.{name}", value, "finite, >= 0")
+        for name in ("load_gib_s", "slo_s"):
+            _require(getattr(self, name) > 0.0, f"{at}.{name}", getattr(self, name), "> 0")
+        for name in ("max_batch", "concurrency"):
+            value = getattr(self, name)
+            _require(value >= 1, f"{at}.{name}", value, "an integer >= 1")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One device."""
+
+    memory_gib: float
+    price_usd_h: float = 0.0
+    kind: str = "gpu"
+    sharing: str = "parallel"
+    """parallel: instances do not slow each other; exclusive: one batch at a time on the device."""
+
+    def __post_init__(self) -> None:
+        _require(self.memory_gib > 0.0, "gpu.memory_gib", self.memory_gib, "> 0")
+        _require(self.price_usd_h >= 0.0, "gpu.price_usd_h", self.price_usd_h, ">= 0")
+        _choice("gpu.sharing", self.sharing, "gpu.sharing")
+
+
+@dataclass(frozen=True)
+class Link:
+    """A path that loads share: equally (fair), or first come first served, n at a time (fifo)."""
+
+    gib_s: float = math.inf
+    discipline: str = "fair"
+    slots: int = 1
+    """Loads served at once under fifo, each at the full rate."""
+
+    def __post_init__(self) -> None:
+        _require(self.gib_s > 0.0, "link.gib_s", self.gib_s, "> 0")
+        _choice("link.discipline", self.discipline, "link.discipline")
+        _require(self.slots >= 1, "link.slots", self.slots, "an integer >= 1")
+
+
+@dataclass(frozen=True)
+class Node:
+    """GPUs behind one host memory, one disk link and one host-to-device link (PCIe) a GPU."""
+
+    gpus: tuple[Gpu, ...]
+    host_gib: float = 0.0
+    """Pinned host memory for weights; 0 = no host tier."""
+    host_price_usd_gib_h: float = 0.0
+    disk: Link = Link()
+    pcie: Link = Link()
+
+    def __post_init__(self) -> None:
+        _require(len(self.gpus) >= 1, "node.gpus", len(self.gpus), "at least one GPU")
+        _require(self.host_gib >= 0.0, "node.host_gib", self.host_gib, ">= 0")
+        price = self.host_price_usd_gib_h
+        _require(price >= 0.0, "node.host_price_usd_gib_h", price, ">= 0")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Event-level choices by name, and the parity switches (all documented in docs/rules.md)."""
+
+    scale_out: str = "target_concurrency"
+    """per_request: a request without a free slot starts (and is bound to) an instance of its own;
+    target_concurrency: requests wait in their function's queue, a new instance is started when the
+    slots that exist or load cannot hold the queue."""
+    placement: str = "most_free"
+    eviction: str = "lru"
+    plan: str = "decision"
+    """Who sets keep-alive when an instance becomes idle: the last Decision, or a compiled rule."""
+    overload: str = "queue"
+    eviction_need: str = "shortfall"
+    clone_choice: str = "mru"
+    ttl_anchor: str = "end"
+    ttl_expiry: str = "eager"
+    frequency: str = "function"
+    clock: str = "max"
+    time_quantum_s: float = 0.0
+    """Round every computed time to this grid (0 = off): integer-millisecond simulators."""
+    params: dict[str, float] = field(default_factory=dict)
+    """Numbers of the rule in use, e.g. hazard decay; see the rule's file."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            if f.name not in ("params", "time_quantum_s"):
+                _choice(f"rules.{f.name}", getattr(self, f.name), f"rules.{f.name}")
+        _require(self.time_quantum_s >= 0.0, "rules.time_quantum_s", self.time_quantum_s, ">= 0")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the operator pays: rent and load energy in dollars, waiting priced in dollars."""
+
+    wait_usd_s: float = 1.0
+    """Dollars a second that a request waits before it starts."""
+    load_usd_s: float = 0.0
+    """Dollars a second of start-up work (energy and wear), on demand or ahead of it."""
+    drop_usd: float = 0.0
+    """Dollars a refused request."""
+    billing: str = "memory"
+
+    def __post_init__(self) -> None:
+        for name in ("wait_usd_s", "load_usd_s", "drop_usd"):
+            value = getattr(self, name)
+            _require(math.isfinite(value) and value >= 0.0, f"objective.{name}", value, ">= 0")
+        _require(self.billing in ("memory", "gpu"), "objective.billing", self.billing, "memory|gpu")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that can be built: every function fits some GPU.
+
+    Raises:
+        SpecError: names the field, the value and what is accepted.
+    """
+
+    node: Node
+    functions: tuple[Function, ...]
+    objective: Objective = Objective()
+    first_bin_s: float = 3.0
+    """Upper edge of the first bin of the gap histograms; the 71 others grow by 15 % each. Scale it
+    with the trace when time is compressed."""
+    profile: str = "unnamed"
+    """The calibration profile that the figures rest on."""
+
+    def __post_init__(self) -> None:
+        _require(len(self.functions) >= 1, "cluster.functions", 0, "at least one function")
+        seen: set[str] = set()
+        largest = max(g.memory_gib for g in self.node.gpus)
+        for f in self.functions:
+            _require(f.name not in seen, "function.name", f.name, "names that differ")
+            seen.add(f.name)
+            at = f"function[{f.name}].device_gib"
+            _require(f.device_gib <= largest, at, f.device_gib, f"<= {largest} (largest GPU)")
+        _require(self.first_bin_s > 0.0, "cluster.first_bin_s", self.first_bin_s, "> 0")
+
+    @property
+    def device_gib(self) -> float:
+        """Device memory of all GPUs together."""
+        return math.fsum(g.memory_gib for g in self.node.gpus)
+
+    @property
+    def device_usd_gib_s(self) -> float:
+        """Price of device memory: the hourly price of the GPUs over their GiB."""
+        hourly = math.fsum(g.price_usd_h for g in self.node.gpus)
+        return hourly / self.device_gib / 3600.0 if math.isfinite(self.device_gib) else 0.0
+
+    @property
+    def host_usd_gib_s(self) -> float:
+        """Price of pinned host memory."""
+        return self.node.host_price_usd_gib_h / 3600.0
+
+    def load_s(self, fn: int, source: str = "disk") -> float:
+        """Start-up time of a function on an idle node, from `disk` or `host`."""
+        f = self.functions[fn]
+        seconds = f.runtime_s + f.warmup_s + f.weights_gib / self.node.pcie.gib_s
+        if source == "disk":
+            seconds += f.weights_gib / min(self.node.disk.gib_s, f.load_gib_s)
+        return seconds

@@ -1,0 +1,1 @@
+"""The real backend: obeys the same decisions on real models."""
