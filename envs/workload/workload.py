@@ -6,6 +6,7 @@ Shapes: N requests, F functions.  Units: seconds from the start of the workload,
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,8 @@ class Workload:
     horizon_s: float
     """End of the workload; no arrival lies beyond it."""
     service_s: NDArray[np.float64] | None = None
-    """Service time of a request alone on a warm instance; None = the function's p(1). Shape: (N,)"""
+    """Service time of a request alone on a warm instance; None = p(1) of its function. Shape: (N,)
+    """
     prompt_tokens: NDArray[np.int32] | None = None
     """Shape: (N,)"""
     output_tokens: NDArray[np.int32] | None = None
@@ -63,9 +65,7 @@ class Workload:
             raise SpecError(f"workload.arrival_s[{at}]", float(self.arrival_s[at]), accepted)
         lo, hi = int(self.function.min()), int(self.function.max())
         if lo < 0 or hi >= len(self.names):
-            raise SpecError(
-                "workload.function", lo if lo < 0 else hi, f"0..{len(self.names) - 1}"
-            )
+            raise SpecError("workload.function", lo if lo < 0 else hi, f"0..{len(self.names) - 1}")
         if self.service_s is not None and not bool(np.all(self.service_s >= 0.0)):
             at = int(np.flatnonzero(~(self.service_s >= 0.0))[0])
             raise SpecError(f"workload.service_s[{at}]", float(self.service_s[at]), "a time >= 0")
@@ -79,13 +79,17 @@ class Workload:
         return self._take(keep, self.arrival_s[keep] - start_s, end_s - start_s)
 
     def select(self, functions: NDArray[np.integer]) -> Workload:
-        """Keep the requests of some functions, renumbered in the order given. Shape: (K,)"""
+        """Keep the requests of some functions, renumbered in the order given. Shape: (K,)."""
         renumber = np.full(len(self.names), -1, np.int32)
         renumber[functions] = np.arange(len(functions), dtype=np.int32)
         keep = renumber[self.function] >= 0
         cut = self._take(keep, self.arrival_s[keep], self.horizon_s)
         names = tuple(self.names[int(f)] for f in functions)
         return replace(cut, function=renumber[cut.function], names=names)
+
+    def where(self, keep: NDArray[np.bool_]) -> Workload:
+        """Keep the requests that a mask marks. Shape: (N,)."""
+        return self._take(keep, self.arrival_s[keep], self.horizon_s)
 
     def compress(self, factor: float) -> Workload:
         """Divide every time stamp (not the service times) by `factor`."""
@@ -101,7 +105,7 @@ class Workload:
     def _take(
         self, keep: slice | NDArray[np.bool_], arrival_s: NDArray[np.float64], horizon_s: float
     ) -> Workload:
-        def cut(column: NDArray[np.generic] | None) -> NDArray[np.generic] | None:
+        def cut(column: NDArray[Any] | None) -> NDArray[Any] | None:
             return None if column is None else column[keep]
 
         return replace(
