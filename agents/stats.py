@@ -250,13 +250,13 @@ def matched_cost(
     """
     met, cost = np.asarray(attained, np.float64), np.asarray(usd, np.float64)
     weights = np.ones(len(cost)) if requests is None else np.asarray(requests, np.float64)
-    total = np.average(met, axis=0, weights=weights)
-    value, status = matched_slo(total, cost.sum(0), target, min_points)
-    drawn = np.empty(RESAMPLES)
-    for r, index in enumerate(resample(len(cost), rng)):
-        total = np.average(met[index], axis=0, weights=weights[index])
-        drawn[r], _ = matched_slo(total, cost[index].sum(0), target, min_points)
-    return MatchedCost(_interval(value, drawn), status)
+    index = np.concatenate([np.arange(len(cost))[None], resample(len(cost), rng)])
+    with np.errstate(invalid="ignore"):
+        share = (met * weights[:, None])[index].sum(1) / weights[index].sum(1)[:, None]
+    total = cost[index].sum(1)
+    value, status = matched_slo(share[0], total[0], target, min_points)
+    drawn = [matched_slo(share[r], total[r], target, min_points)[0] for r in range(1, len(index))]
+    return MatchedCost(_interval(value, np.asarray(drawn)), status)
 
 
 def _interval(value: float, drawn: Floats) -> Interval:

@@ -1,0 +1,212 @@
+"""The score of each policy against the opponents and the yardsticks, with intervals.
+
+Costs are compared by the ratio of their sums over all cells, paired by cell. The *best published*
+policy is the one with the lowest sum over the rows given, so per ratio it may be another one.
+
+Shapes: N cells, K frontier points.  Units: dollars, seconds, GPU-seconds; shares 0..1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stoker.agents import stats, tables
+from stoker.agents.stats import Interval, MatchedCost
+from stoker.agents.tables import Row
+
+UNDEFINED = Interval(float("nan"), float("nan"), float("nan"))
+
+
+@dataclass(frozen=True)
+class References:
+    """Whom the others are measured against; None where the rows hold none of that kind."""
+
+    published: str | None
+    hazard: str | None
+    oracle: str | None
+    bound: str | None
+
+
+@dataclass(frozen=True)
+class Score:
+    """One line of the score table."""
+
+    policy: str
+    kind: str
+    cost_usd: Interval
+    """Mean dollars a cell."""
+    vs_published: Interval
+    """Cost as a multiple of the best published policy's."""
+    vs_hazard: Interval
+    """Cost as a multiple of the tuned hazard index's."""
+    gap_closed: Interval
+    """Share of the gap from the best published policy to the hazard oracle."""
+    regret: Interval
+    """Share above the clairvoyant bound."""
+    matched: MatchedCost | None
+    """Mean dollars a cell at the wanted SLO; None without a frontier of five points."""
+    cold_ratio: float
+    p50_s: float
+    p95_s: float
+    p99_s: float
+    slo_attainment: float
+    cold_s: float
+    gpu_s: dict[str, float]
+    """GPU-seconds by kind, mean a cell."""
+
+
+def references(rows: Sequence[Row]) -> References:
+    """Find the opponents and yardsticks among the headline rows."""
+    best = {kinds: _cheapest(rows, kinds) for kinds in ("published", "hazard", "oracle", "bound")}
+    return References(**best)
+
+
+def score(
+    rows: Sequence[Row], rng: np.random.Generator, slo_target: float | None = None
+) -> list[Score]:
+    """Score every policy, the cheapest first.
+
+    Args:
+        rows: result rows; the cells of all policies must be the same.
+        rng: source of the bootstrap resamples.
+        slo_target: attainment at which dollars are matched; None = that of the best published
+            policy's headline setting.
+    """
+    full = tables.check_rows(rows)
+    main = tables.headline(full)
+    known = references(main)
+    if slo_target is None:
+        slo_target = default_target(main, known)
+    lines = [_score(full, name, known, rng, slo_target) for name in tables.policies(main)]
+    return sorted(lines, key=lambda line: line.cost_usd.value)
+
+
+def default_target(rows: Sequence[Row], known: References) -> float:
+    """Return the SLO attainment of the best published policy, NaN without one."""
+    if known.published is None:
+        return float("nan")
+    return _weighted(rows, known.published, "slo_attainment", tables.cells(rows))
+
+
+def by_ratio(
+    rows: Sequence[Row], rng: np.random.Generator
+) -> dict[tuple[str, float], tuple[References, dict[str, Interval]]]:
+    """Return, a (scenario, ratio), the cost of each policy relative to the best published there.
+
+    Without a published policy in the rows, the cheapest policy takes its place.
+    """
+    main = tables.headline(tables.check_rows(rows))
+    out = {}
+    for group in sorted({tables.cell(row)[:2] for row in main}):
+        here = [row for row in main if tables.cell(row)[:2] == group]
+        known = references(here)
+        base = known.published or _cheapest(here, *tables.DEPLOYABLE) or str(here[0]["policy"])
+        at = tables.cells(here)
+        reference = tables.column(here, base, "total_usd", at)
+        out[group] = (
+            known,
+            {
+                name: stats.paired_ratio(tables.column(here, name, "total_usd", at), reference, rng)
+                for name in tables.policies(here)
+            },
+        )
+    return out
+
+
+def frontier(rows: Sequence[Row], policy: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return SLO attainment and mean dollars a cell of each setting of a policy. Shape: (K,)."""
+    at = tables.cells(tables.headline(rows))
+    numbers = tables.points(rows, policy)
+    attained = [_weighted(rows, policy, "slo_attainment", at, k) for k in numbers]
+    usd = [tables.column(rows, policy, "total_usd", at, k).mean() for k in numbers]
+    return np.array(attained), np.array(usd)
+
+
+def as_records(scores: Sequence[Score]) -> list[dict[str, Any]]:
+    """Return the scores as plain values, ready for JSON (NaN becomes None)."""
+    return [_plain(asdict(line)) for line in scores]
+
+
+def _score(
+    rows: Sequence[Row], name: str, known: References, rng: np.random.Generator, target: float
+) -> Score:
+    at = tables.cells(tables.headline(rows))
+    usd = tables.column(rows, name, "total_usd", at)
+
+    def against(
+        other: str | None, compare: Callable[[Any, Any, np.random.Generator], Interval]
+    ) -> Interval:
+        if other is None:
+            return UNDEFINED
+        return compare(usd, tables.column(rows, other, "total_usd", at), rng)
+
+    gap = UNDEFINED
+    if known.published is not None and known.oracle is not None:
+        start = tables.column(rows, known.published, "total_usd", at)
+        end = tables.column(rows, known.oracle, "total_usd", at)
+        gap = stats.gap_closed(usd, start, end, rng)
+    plain = {
+        key: _weighted(rows, name, key, at)
+        for key in ("cold_ratio", "p50_s", "p95_s", "p99_s", "slo_attainment")
+    }
+    return Score(
+        policy=name,
+        kind=tables.kind_of(rows, name),
+        cost_usd=stats.mean(usd, rng),
+        vs_published=against(known.published, stats.paired_ratio),
+        vs_hazard=against(known.hazard, stats.paired_ratio),
+        gap_closed=gap,
+        regret=against(known.bound, stats.regret),
+        matched=_matched(rows, name, target, rng),
+        cold_s=float(tables.column(rows, name, "cold_s", at).mean()),
+        gpu_s={k: float(tables.column(rows, name, k, at).mean()) for k in tables.GPU_KINDS},
+        **plain,
+    )
+
+
+def _matched(
+    rows: Sequence[Row], name: str, target: float, rng: np.random.Generator
+) -> MatchedCost | None:
+    numbers = tables.points(rows, name)
+    if len(numbers) < stats.MIN_POINTS or not np.isfinite(target):
+        return None
+    at = tables.cells(tables.headline(rows))
+
+    def grid(column: str) -> NDArray[np.float64]:
+        return np.stack([tables.column(rows, name, column, at, k) for k in numbers], axis=1)
+
+    requests = tables.column(rows, name, "requests", at)
+    weights = requests if np.isfinite(requests).all() else None
+    cost = stats.matched_cost(grid("slo_attainment"), grid("total_usd"), target, rng, weights)
+    n = len(at)
+    mean = Interval(cost.usd.value / n, cost.usd.low / n, cost.usd.high / n)
+    return MatchedCost(mean, cost.status)
+
+
+def _weighted(
+    rows: Sequence[Row], policy: str, name: str, at: Sequence[tables.Cell], point: int = 0
+) -> float:
+    """Average a metric over cells by their requests; evenly where these are not given."""
+    values = tables.column(rows, policy, name, at, point)
+    requests = tables.column(rows, policy, "requests", at, point)
+    if not (np.isfinite(requests).all() and requests.sum() > 0.0):
+        return float(values.mean())
+    return float(np.average(values, weights=requests))
+
+
+def _cheapest(rows: Sequence[Row], *kinds: str) -> str | None:
+    at = tables.cells(rows)
+    names = tables.policies(rows, kinds)
+    sums = {name: tables.column(rows, name, "total_usd", at).sum() for name in names}
+    return min(sums, key=lambda name: sums[name]) if sums else None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not np.isfinite(value) else value
