@@ -1,0 +1,55 @@
+"""What the controller's process and a worker process say to each other over their pipe.
+
+Units: seconds, bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from stoker.runtime.catalog import Deployment
+
+DISK, HOST = "disk", "host"
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """All that a worker is told when it starts."""
+
+    gpu: int
+    device: str
+    """cpu, or cuda:<index>"""
+    arena_bytes: int
+    deployments: tuple[Deployment, ...]
+    threads: int = 1
+    """Threads of one operator: more than one is slower on small, shared machines."""
+    cold_disk: bool = False
+    """Drop a weight file from the page cache after each read, so that disk means disk."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One order. `kind`: load, drop, run, fetch, attach, forget or ping."""
+
+    number: int
+    kind: str
+    fn: int = -1
+    instance: int = -1
+    source: str = DISK
+    payloads: tuple[Any, ...] = ()
+    size: int = 0
+    """Bytes of the host block whose descriptor follows (attach)."""
+    to_host: bool = False
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The end of one order; `number` -1 is the greeting of a worker that is ready."""
+
+    number: int
+    seconds: float = 0.0
+    """Time the order took in the worker, its wait for the thread excluded."""
+    value: Any = None
+    error: str | None = None
+    """None, or one line for the user."""
