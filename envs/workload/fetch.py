@@ -11,11 +11,8 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO
-from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
 
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.workload.catalogue import cache_folder, trace
@@ -74,6 +71,11 @@ def fetch(
 
 
 def _download(url: str, sink: IO[bytes], progress: Progress | None, timeout_s: float) -> str:
+    # Imported late: `import stoker` has to be quick and most processes never download.
+    from http.client import HTTPException, HTTPResponse
+    from urllib.error import HTTPError, URLError
+    from urllib.request import urlopen
+
     digest = hashlib.sha256()
     done = 0
     try:
