@@ -95,7 +95,7 @@ def function_costs(cluster: Cluster) -> FunctionCosts:
 
 
 def service_times(workload: Workload, costs: FunctionCosts) -> Floats:
-    """Least service time of every request. Shape: (N,)"""
+    """Return the least service time of every request. Shape: (N,)."""
     if workload.service_s is not None:
         return np.asarray(workload.service_s, np.float64)
     return costs.service_s[workload.function]

@@ -78,7 +78,7 @@ def lower_bound(
     free = pricing.evaluate(np.zeros(len(relaxed.widths_s)))[0]
     lam, used = search(pricing, iterations)
     total, _, parts, kept = pricing.evaluate(lam)
-    refused = _refusals(cluster, workload, relaxed, lam)
+    refused = _refusals(cluster, workload, relaxed, lam, prewarm=prewarm)
     scarcity = total - float(parts.sum())
     return Bound(
         total_usd=max(total - refused, 0.0),
@@ -178,11 +178,13 @@ def _constant_price(pricing: Pricing) -> float:
     return float(grid[int(np.argmax(values))])
 
 
-def _refusals(cluster: Cluster, workload: Workload, relaxed: Relaxation, lam: Floats) -> float:
+def _refusals(
+    cluster: Cluster, workload: Workload, relaxed: Relaxation, lam: Floats, *, prewarm: bool
+) -> float:
     """Most that refusing requests can save below D: what exceeds `drop_usd` of serving one alone.
 
     A plan that refuses the set R becomes one that serves all when each of R gets an instance of
-    its own, prewarmed just in time. So cost >= D - sum over requests of (that price - drop)+.
+    its own, just in time. So cost >= D - sum over requests of (that price - drop)+.
     """
     drop_usd = cluster.objective.drop_usd
     if drop_usd == 0.0 or len(workload) == 0:
@@ -190,11 +192,12 @@ def _refusals(cluster: Cluster, workload: Workload, relaxed: Relaxation, lam: Fl
     fn, costs = workload.function, relaxed.costs
     load_s, arrival_s = costs.load_s[fn], workload.arrival_s
     rate = np.concatenate([[0.0], np.cumsum((relaxed.device_usd_gib_s + lam) * relaxed.widths_s)])
-    end_s = np.maximum(arrival_s, load_s) + service_times(workload, costs)
-    held = np.interp(end_s, relaxed.edges_s, rate)
-    held -= np.interp(np.maximum(arrival_s - load_s, 0.0), relaxed.edges_s, rate)
+    begin_s = np.maximum(arrival_s - load_s, 0.0) if prewarm else arrival_s
+    start_s = np.maximum(arrival_s, begin_s + load_s)
+    end_s = start_s + service_times(workload, costs)
+    held = np.interp(end_s, relaxed.edges_s, rate) - np.interp(begin_s, relaxed.edges_s, rate)
     alone = costs.size_gib[fn] * held + cluster.objective.load_usd_s * load_s
-    alone += cluster.objective.wait_usd_s * np.maximum(load_s - arrival_s, 0.0)
+    alone += cluster.objective.wait_usd_s * (start_s - arrival_s)
     return float(np.maximum(alone - drop_usd, 0.0).sum())
 
 
@@ -252,7 +255,7 @@ def _price(  # type: ignore[no-untyped-def]
                     pick = k
             value += spell + cost[pick]
             kept += pick == KEEP
-            if pick == RELOAD or pick == HOST:
+            if pick in (RELOAD, HOST):
                 parts[0] += copy_usd[pick - 1, i]
                 parts[1] += load_usd[pick - 1, i]
                 parts[2] += late_usd[pick - 1, i]

@@ -96,12 +96,12 @@ class Relaxation:
 
     @property
     def widths_s(self) -> Floats:
-        """Width of every time bin. Shape: (K,)"""
+        """Width of every time bin. Shape: (K,)."""
         return np.diff(self.edges_s)
 
     @property
     def fixed_usd(self) -> Floats:
-        """Options reload and host without the memory that they hold. Shape: (2, I)"""
+        """Options reload and host without the memory that they hold. Shape: (2, I)."""
         return self.load_usd + self.late_usd + self.copy_usd
 
     def locate(self, times_s: Floats) -> Positions:
@@ -186,5 +186,5 @@ def _reloads(
 
 
 def _waiting(found: Intervals, late_s: Floats, slots: Ints) -> Floats:
-    """Request-seconds if no instance is ready until `late_s` after the arrival. Shape: (I,)"""
+    """Request-seconds if no instance is ready until `late_s` past the arrival. Shape: (I,)."""
     return np.where(found.level > 0, late_s, pending_seconds(found, late_s, slots))
