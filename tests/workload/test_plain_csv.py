@@ -78,9 +78,7 @@ def test_a_table_fixes_the_order_of_the_functions(tmp_path: Path) -> None:
         ("arrival_s,function\n", "req.csv: rows"),
     ],
 )
-def test_a_bad_request_is_named_by_line_and_column(
-    tmp_path: Path, text: str, field: str
-) -> None:
+def test_a_bad_request_is_named_by_line_and_column(tmp_path: Path, text: str, field: str) -> None:
     with pytest.raises(SpecError) as caught:
         plain_csv.load(write(tmp_path, text))
     assert caught.value.field == field
@@ -106,9 +104,7 @@ def test_a_request_for_a_function_outside_the_table_is_refused(tmp_path: Path) -
         ("name,weights_gib,device_gib\na,,1\n", "fn.csv:2"),
     ],
 )
-def test_a_bad_function_is_named_by_line_and_column(
-    tmp_path: Path, text: str, field: str
-) -> None:
+def test_a_bad_function_is_named_by_line_and_column(tmp_path: Path, text: str, field: str) -> None:
     with pytest.raises(SpecError) as caught:
         plain_csv.load_functions(write(tmp_path, text, "fn.csv"))
     assert caught.value.field == field
