@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field, fields
 
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.rules.params import DEFAULTS
 
 GIB = float(2**30)
 CHOICES = {
@@ -155,6 +156,14 @@ class Rules:
             if f.name not in ("params", "time_quantum_s"):
                 _choice(f"rules.{f.name}", getattr(self, f.name), f"rules.{f.name}")
         _require(self.time_quantum_s >= 0.0, "rules.time_quantum_s", self.time_quantum_s, ">= 0")
+        if self.scale_out == "per_request":
+            _require(self.overload == "drop", "rules.overload", self.overload, "drop (per_request)")
+        if self.eviction_need == "full":
+            accepted = "a rule by priority: lru | greedy_dual | freq | size"
+            _require(self.eviction not in ("score", "hazard"), "rules.eviction", self.eviction, accepted)
+        for name, value in self.params.items():
+            _require(name in DEFAULTS, f"rules.params.{name}", value, " | ".join(DEFAULTS))
+            _require(math.isfinite(value), f"rules.params.{name}", value, "a finite number")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,87 @@
+"""What is paid for: GPU-seconds by kind, byte-seconds by tier, the online price of memory.
+
+A GPU-second has one kind: busy, else loading, else idle (something resident), else off.
+The price of memory is in s/(GiB s): seconds of waiting that a GiB-second of device memory saves.
+It moves towards the index of each victim and decays while memory is free (reference: shadow price
+of the capacity row of the keep-alive LP).  Units: seconds, bytes, GiB.
+"""
+
+from __future__ import annotations
+
+import math
+
+from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.tables import fn_at, gpu_at
+
+GIB = float(2**30)
+PRICE_STEP = 0.02
+"""Share of the distance to a victim's index that the price moves at an eviction."""
+PRICE_DECAY_BINS = 200.0
+"""Decay time of the price while memory is free, in first bins (600 s at the default of 3 s)."""
+FREE_SHARE = 0.03
+
+
+@njit
+def touch_gpu(r, g, t):
+    """Book the time since the last change on GPU g under its present kind."""
+    gpu = gpu_at(r["gpu"], g)
+    dt = t - gpu["t"]
+    if dt > 0.0:
+        if gpu["busy"] > 0:
+            gpu["busy_s"] += dt
+        elif gpu["loading"] > 0:
+            gpu["loading_s"] += dt
+        elif gpu["resident"] > 0:
+            gpu["idle_s"] += dt
+        else:
+            gpu["off_s"] += dt
+        gpu["byte_s"] += dt * gpu["used"]
+        gpu["t"] = t
+    return gpu
+
+
+@njit
+def touch_host(r, t):
+    """Book the host bytes held since the last change."""
+    r["host_byte_s"] += (t - r["host_t"]) * r["host_used"]
+    r["host_t"] = t
+
+
+@njit
+def touch_price(r, t):
+    """Bring the integral of the price up to t, and let the price decay while memory is free."""
+    dt = t - r["price_t"]
+    if dt <= 0.0:
+        return
+    r["price_t"] = t
+    r["price_sum"] += dt * r["price"]
+    if r["price"] > 0.0:
+        used = 0
+        cap = 0
+        for g in range(r["gpus"]):
+            used += gpu_at(r["gpu"], g)["used"]
+            cap += gpu_at(r["gpu"], g)["cap"]
+        if cap - used > FREE_SHARE * cap:
+            r["price"] *= math.exp(-dt / (PRICE_DECAY_BINS * r["first_bin"]))
+
+
+@njit
+def move_price(r, t, score):
+    """Move the price towards the index of a victim."""
+    touch_price(r, t)
+    r["price"] += PRICE_STEP * (score - r["price"])
+
+
+@njit
+def charge(r, f, t):
+    """Charge function f for what it has held since the last change; call before a change."""
+    fn = fn_at(r["fn"], f)
+    dt = t - fn["held_t"]
+    if dt > 0.0:
+        touch_price(r, t)
+        gib = fn["held"] / GIB
+        fn["acc_gib_s"] += gib * dt
+        fn["acc_host_gib_s"] += fn["held_host"] / GIB * dt
+        fn["acc_shadow"] += gib * (r["price_sum"] - fn["held_price"])
+    fn["held_t"] = t
+    fn["held_price"] = r["price_sum"]

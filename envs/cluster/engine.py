@@ -1,0 +1,261 @@
+"""The event loop: requests and events in order of time, one compiled entry for all rows.
+
+Units: seconds.
+"""
+
+from __future__ import annotations
+
+import math
+
+from stoker.envs.cluster.bill import charge, touch_gpu, touch_host, touch_price
+from stoker.envs.cluster.events import (
+    DONE,
+    EXPIRE,
+    HOST_EXPIRE,
+    LINK,
+    PHASE,
+    PREWARM,
+    pop,
+)
+from stoker.envs.cluster.eviction import access
+from stoker.envs.cluster.instances import (
+    drop_host,
+    expiry_of,
+    fetch_host,
+    give_free,
+    make_ready,
+    next_phase,
+    remove_instance,
+    set_expiry,
+)
+from stoker.envs.cluster.jit import entry, njit
+from stoker.envs.cluster.links import finished, leave, relink
+from stoker.envs.cluster.service import (
+    _claim,
+    _run,
+    arrive,
+    complete,
+    dequeue,
+    dispatch,
+    drop,
+    plan_idle,
+    prewarm,
+    scale,
+    serve_waiting,
+    settle,
+)
+from stoker.envs.cluster.tables import (
+    FETCHING,
+    NONE,
+    event_at,
+    f8_at,
+    fn_at,
+    gpu_at,
+    inst_at,
+)
+
+RUNNING, PAUSED, FULL_INSTANCES, FULL_HEAP, OVER = 0, 1, 2, 3, 4
+"""Why the loop returned: time reached, a decision is due, a buffer must grow, horizon passed."""
+RESERVE = 64
+"""Heap places kept free for the events that one event can cause beside completions."""
+
+
+@njit
+def alive(r, i, t):
+    """Instance i has finished its start-up (or its fetch to the host)."""
+    inst = inst_at(r["inst"], i)
+    f = inst["fn"]
+    fn = fn_at(r["fn"], f)
+    if inst["state"] == FETCHING:
+        fn["host"] = 1
+        give_free(r, i)
+        return
+    make_ready(r, i, t)
+    q = inst["bound"]
+    if q != NONE:
+        _claim(r, i, t)
+        _run(r, i, q, 1, t)
+    else:
+        dispatch(r, f, t)
+        if inst["inflight"] == 0:
+            set_expiry(r, i)
+
+
+@njit
+def _expire(r, i, t):
+    """The keep-alive timer of instance i fires."""
+    inst = inst_at(r["inst"], i)
+    inst["timer"] = math.inf
+    fn = fn_at(r["fn"], inst["fn"])
+    if inst["inflight"] > 0:
+        return
+    if expiry_of(r, i) > t:
+        set_expiry(r, i)
+    elif fn["n"] > fn["prewarm"]:
+        r["expiries"] += 1
+        remove_instance(r, i, t)
+
+
+@njit
+def _prewarm_due(r, f, t):
+    """The one-shot prewarm of f fires."""
+    fn = fn_at(r["fn"], f)
+    if t != fn["prewarm_timer"]:
+        return
+    fn["prewarm_timer"] = math.inf
+    if fn["n"] == 0:
+        prewarm(r, f, t, fn["prewarm_keep_s"])
+        return
+    i = fn["open_head"]
+    while i != NONE:
+        inst = inst_at(r["inst"], i)
+        inst["keep_until"] = max(inst["keep_until"], t + fn["prewarm_keep_s"])
+        i = inst["next"]
+
+
+@njit
+def _after_phase(r, i, t):
+    if next_phase(r, i, t):
+        alive(r, i, t)
+
+
+@njit
+def _handle(r, kind, a, b, t):
+    """Handle one event."""
+    if kind == DONE:
+        complete(r, a, b, t)
+    elif kind == PHASE:
+        inst = inst_at(r["inst"], a)
+        if (inst["created"] & 0x7FFFFFFF) == b:
+            if inst["link"] != NONE:
+                leave(r, a, t)
+            _after_phase(r, a, t)
+    elif kind == LINK:
+        i = finished(r, a, b, t)
+        if i != NONE:
+            leave(r, i, t)
+            _after_phase(r, i, t)
+        else:
+            relink(r, a, b, t)
+    elif kind == EXPIRE:
+        inst = inst_at(r["inst"], a)
+        if (inst["created"] & 0x7FFFFFFF) == b and inst["timer"] <= t:
+            _expire(r, a, t)
+    elif kind == HOST_EXPIRE:
+        fn = fn_at(r["fn"], a)
+        if fn["host"] == 1 and fn["host_timer"] == t and fn["host_busy"] == 0:
+            drop_host(r, a, t, True)
+    elif kind == PREWARM:
+        _prewarm_due(r, a, t)
+    else:
+        fn_at(r["fn"], a)["batch_timer"] = math.inf
+        dispatch(r, a, t)
+
+
+@njit
+def advance(r, until):
+    """Process everything before `until` (and at it, once the horizon is reached)."""
+    last = until >= r["horizon"]
+    until = min(until, r["horizon"])
+    while True:
+        if r["pending"] != NONE:
+            return PAUSED
+        if r["free_n"] == 0:
+            return FULL_INSTANCES
+        if r["heap_cap"] - r["heap_n"] < r["queued"] + RESERVE:
+            return FULL_HEAP
+        t = math.inf
+        if r["heap_n"] > 0:
+            t = event_at(r["heap"], 0)["t"]
+        arrival = math.inf
+        if r["next_req"] < r["reqs"]:
+            arrival = f8_at(r["arrival"], r["next_req"])["v"]
+        soonest = min(t, arrival)
+        if soonest > until or (soonest == until and not last):
+            r["now"] = until
+            return OVER if last else RUNNING
+        r["now"] = soonest
+        r["events"] += 1
+        if t <= arrival:
+            event = event_at(r["heap"], 0)
+            kind, a, b = event["key"] >> 48, event["a"], event["b"]
+            pop(r)
+            _handle(r, kind, a, b, t)
+        else:
+            q = r["next_req"]
+            r["next_req"] = q + 1
+            arrive(r, q, arrival)
+        if r["wait_head"] != NONE:
+            serve_waiting(r, r["now"])
+
+
+@njit
+def close(r):
+    """Book everything up to now."""
+    for g in range(r["gpus"]):
+        touch_gpu(r, g, r["now"])
+    touch_host(r, r["now"])
+    touch_price(r, r["now"])
+    for f in range(r["fns"]):
+        charge(r, f, r["now"])
+
+
+@njit
+def obey(r, f):
+    """Carry out the standing orders of f that a new Decision may have changed."""
+    fn = fn_at(r["fn"], f)
+    t = r["now"]
+    fn["index_valid"] = 0
+    if fn["drop_head"]:
+        fn["drop_head"] = 0
+        if fn["queued"] > 0:
+            drop(r, dequeue(r, f), t)
+    i = fn["open_head"]
+    while i != NONE:
+        inst = inst_at(r["inst"], i)
+        following = inst["next"]
+        if inst["inflight"] == 0:
+            if expiry_of(r, i) <= t and fn["n"] > fn["prewarm"] and not r["ttl_lazy"]:
+                r["expiries"] += 1
+                remove_instance(r, i, t)
+            else:
+                set_expiry(r, i)
+        i = following
+    if fn["prewarm_host"]:
+        fn["prewarm_host"] = 0
+        fetch_host(r, f, t)
+    while fn["n"] < fn["prewarm"]:
+        if not prewarm(r, f, t, 0.0):
+            break
+    if fn["queued"] > 0:
+        dispatch(r, f, t)
+        scale(r, f, t)
+
+
+@entry
+def run_rows(rows, first, last, until):
+    """Advance rows first..last-1 to `until`; each row's `status` says why it stopped."""
+    for k in range(first, last):
+        r = rows[k]
+        if r["status"] != OVER:
+            r["status"] = advance(r, until)
+            if r["status"] == OVER:
+                close(r)
+
+
+@entry
+def close_rows(rows):
+    """Book everything up to each row's present."""
+    for k in range(rows.shape[0]):
+        close(rows[k])
+
+
+@entry
+def obey_rows(rows):
+    """Carry out new standing orders in every row."""
+    for k in range(rows.shape[0]):
+        r = rows[k]
+        for f in range(r["fns"]):
+            obey(r, f)
+        if r["wait_head"] != NONE:
+            serve_waiting(r, r["now"])

@@ -1,0 +1,70 @@
+"""The event heap: ordered by (time, kind, sequence).
+
+Units: seconds.
+"""
+
+from __future__ import annotations
+
+from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.tables import event_at
+
+DONE, PHASE, LINK, EXPIRE, HOST_EXPIRE, PREWARM, BATCH = 0, 1, 2, 3, 4, 5, 6
+"""Kinds, in the order in which events of one instant are handled; arrivals come after them all."""
+KIND_BITS = 48
+
+
+@njit
+def quantize(r, t):
+    """Round a computed time to the grid of integer-tick simulators (`quantum` ticks a second)."""
+    if r["quantum"] > 0.0:
+        return round(t * r["quantum"]) / r["quantum"]
+    return t
+
+
+@njit
+def push(r, t, kind, a, b):
+    """Schedule event `kind` at t with two payload integers."""
+    r["seq"] += 1
+    key = (kind << KIND_BITS) | r["seq"]
+    heap = r["heap"]
+    at = r["heap_n"]
+    r["heap_n"] = at + 1
+    while at > 0:
+        up = (at - 1) >> 1
+        parent = event_at(heap, up)
+        if parent["t"] < t or (parent["t"] == t and parent["key"] < key):
+            break
+        here = event_at(heap, at)
+        here["t"], here["key"] = parent["t"], parent["key"]
+        here["a"], here["b"] = parent["a"], parent["b"]
+        at = up
+    here = event_at(heap, at)
+    here["t"], here["key"], here["a"], here["b"] = t, key, a, b
+
+
+@njit
+def pop(r):
+    """Drop the first event (read it through `event_at(r["heap"], 0)` before)."""
+    heap = r["heap"]
+    n = r["heap_n"] - 1
+    r["heap_n"] = n
+    last = event_at(heap, n)
+    t, key, a, b = last["t"], last["key"], last["a"], last["b"]
+    at = 0
+    while True:
+        child = 2 * at + 1
+        if child >= n:
+            break
+        down = event_at(heap, child)
+        if child + 1 < n:
+            right = event_at(heap, child + 1)
+            if right["t"] < down["t"] or (right["t"] == down["t"] and right["key"] < down["key"]):
+                child += 1
+                down = right
+        if t < down["t"] or (t == down["t"] and key < down["key"]):
+            break
+        here = event_at(heap, at)
+        here["t"], here["key"], here["a"], here["b"] = down["t"], down["key"], down["a"], down["b"]
+        at = child
+    here = event_at(heap, at)
+    here["t"], here["key"], here["a"], here["b"] = t, key, a, b

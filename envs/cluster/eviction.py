@@ -1,0 +1,189 @@
+"""Making room on a GPU: which idle instances leave, under the rule in force.
+
+Heap rules take the function of least priority (order.py); scanning rules compare the index of every
+resident function at its present age. A busy instance is never touched.  Units: bytes, seconds.
+"""
+
+from __future__ import annotations
+
+import math
+
+from stoker.envs.cluster.bill import move_price
+from stoker.envs.cluster.instances import remove_instance
+from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.order import listed_fn, lower, place, sift_down, sift_up, slot_of
+from stoker.envs.cluster.rules.freq import freq_priority
+from stoker.envs.cluster.rules.greedy_dual import greedy_dual_priority
+from stoker.envs.cluster.rules.hazard import hazard_score
+from stoker.envs.cluster.rules.lru import lru_priority
+from stoker.envs.cluster.rules.score import decision_score
+from stoker.envs.cluster.rules.size import size_priority
+from stoker.envs.cluster.tables import NONE, fn_at, gpu_at, inst_at
+
+LRU, GREEDY_DUAL, FREQ, SIZE, SCORE, HAZARD = 0, 1, 2, 3, 4, 5
+
+
+@njit
+def priority(r, f, t):
+    """Priority of f under a heap rule, now that it has been used at t."""
+    if r["eviction"] == GREEDY_DUAL:
+        return greedy_dual_priority(r, f)
+    if r["eviction"] == FREQ:
+        return freq_priority(r, f)
+    if r["eviction"] == SIZE:
+        return size_priority(r, f)
+    return lru_priority(t)
+
+
+@njit
+def score(r, f, age):
+    """Index of f under a scanning rule when it has been idle for `age`."""
+    if r["eviction"] == HAZARD:
+        return hazard_score(r, f, age)
+    return decision_score(r, f)
+
+
+@njit
+def access(r, i, t):
+    """Book a use of instance i at t: frequency, recency, priority."""
+    inst = inst_at(r["inst"], i)
+    f = inst["fn"]
+    fn = fn_at(r["fn"], f)
+    inst["last_start"] = t
+    inst["freq"] += 1.0
+    fn["freq"] += 1.0
+    if r["eviction"] < SCORE:
+        before = fn["prio"]
+        fn["prio"] = priority(r, f, t)
+        if fn["prio"] < before:
+            lower(r, f)
+
+
+@njit
+def idle_on(r, f, g):
+    """The least recently listed idle instance of f on GPU g."""
+    i = fn_at(r["fn"], f)["open_head"]
+    while i != NONE:
+        inst = inst_at(r["inst"], i)
+        if inst["gpu"] == g and inst["inflight"] == 0:
+            return i
+        i = inst["next"]
+    return NONE
+
+
+@njit
+def _evict_heap(r, g, target, t):
+    """Evict by ascending priority until `target` bytes have gone or nothing idle is left."""
+    gpu = gpu_at(r["gpu"], g)
+    gone = 0
+    n = gpu["listed"]
+    aside = 0
+    while gone < target and n > 0:
+        f = listed_fn(r, g, 0)
+        fn = fn_at(r["fn"], f)
+        slot = slot_of(r, g, f)
+        if slot["key"] < fn["prio"]:
+            slot["key"] = fn["prio"]
+            sift_down(r, g, 0, n)
+        elif slot["idle"] == 0:
+            n -= 1
+            aside += 1
+            other = listed_fn(r, g, n)
+            place(r, g, n, f)
+            place(r, g, 0, other)
+            if n > 0:
+                sift_down(r, g, 0, n)
+        else:
+            prio = fn["prio"]
+            r["clock"] = prio if r["clock_assign"] else max(r["clock"], prio)
+            r["evictions"] += 1
+            gone += fn["bytes"]
+            if slot["n"] == 1 and aside > 0:
+                # f leaves the list: close the gap below the functions set aside
+                n -= 1
+                place(r, g, 0, listed_fn(r, g, n))
+                if n > 0:
+                    sift_down(r, g, 0, n)
+                last = listed_fn(r, g, n + aside)
+                place(r, g, n, last)
+                place(r, g, n + aside, f)
+                remove_instance(r, idle_on(r, f, g), t)
+            else:
+                remove_instance(r, idle_on(r, f, g), t)
+                n = gpu["listed"] - aside
+    for k in range(n, n + aside):
+        sift_up(r, g, k)
+    return gone
+
+
+@njit
+def _scan(r, g, t, limit):
+    """The idle function of least index below `limit` on GPU g, or NONE, and its index."""
+    best = NONE
+    least = limit
+    for k in range(gpu_at(r["gpu"], g)["listed"]):
+        f = listed_fn(r, g, k)
+        if slot_of(r, g, f)["idle"] > 0:
+            s = score(r, f, t - fn_at(r["fn"], f)["last_idle"])
+            if s < least:
+                least = s
+                best = f
+    return best, least
+
+
+@njit
+def _evictable_below(r, g, t, limit):
+    """Idle bytes on GPU g of functions whose index is below `limit`."""
+    total = 0
+    for k in range(gpu_at(r["gpu"], g)["listed"]):
+        f = listed_fn(r, g, k)
+        slot = slot_of(r, g, f)
+        if slot["idle"] > 0:
+            fn = fn_at(r["fn"], f)
+            if score(r, f, t - fn["last_idle"]) < limit:
+                total += slot["idle"] * fn["bytes"]
+    return total
+
+
+@njit
+def _evict_scan(r, g, target, t, limit):
+    """Evict by ascending index, below `limit`, until `target` bytes have gone."""
+    gone = 0
+    while gone < target:
+        f, least = _scan(r, g, t, limit)
+        if f == NONE:
+            break
+        gone += fn_at(r["fn"], f)["bytes"]
+        r["evictions"] += 1
+        remove_instance(r, idle_on(r, f, g), t)
+        move_price(r, t, least)
+    return gone
+
+
+@njit
+def make_room(r, g, need, t, limit):
+    """Make `need` bytes free on GPU g; return whether they are.
+
+    Only victims whose index is below `limit` leave (inf = any idle instance); nothing leaves when
+    that could not suffice, except under `eviction_need=full`, which frees the newcomer's full size
+    and may do so in vain.
+    """
+    gpu = gpu_at(r["gpu"], g)
+    short = need - (gpu["cap"] - gpu["used"])
+    if short <= 0:
+        return True
+    if r["need_full"]:
+        if gpu["evictable"] > 0 and limit == math.inf:
+            _evict_heap(r, g, need, t)
+        return gpu["cap"] - gpu["used"] >= need
+    if gpu["evictable"] < short:
+        return False
+    if r["eviction"] < SCORE:
+        if limit < math.inf:
+            return False
+        _evict_heap(r, g, short, t)
+    else:
+        if limit < math.inf and _evictable_below(r, g, t, limit) < short:
+            return False
+        _evict_scan(r, g, short, t, limit)
+    return gpu["cap"] - gpu["used"] >= need

@@ -1,0 +1,355 @@
+"""Instances: start-up, becoming idle or busy, leaving; the lists they stand in.
+
+Units: seconds, bytes.
+"""
+
+from __future__ import annotations
+
+import math
+
+from stoker.envs.cluster.bill import charge, touch_gpu, touch_host
+from stoker.envs.cluster.events import EXPIRE, HOST_EXPIRE, PHASE, push, quantize
+from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.links import join
+from stoker.envs.cluster.order import delist, enlist, slot_of
+from stoker.envs.cluster.tables import (
+    COLD,
+    FETCHING,
+    FREE,
+    HOST,
+    NONE,
+    READY,
+    STARTING,
+    effect_at,
+    fn_at,
+    gpu_at,
+    inst_at,
+    link_at,
+)
+
+MRU, LRU, NEWEST, ARBITRARY = 0, 1, 2, 3
+LOAD, DROP, RUN, FETCH_HOST, DROP_HOST, REJECT = 0, 1, 2, 3, 4, 5
+"""Effects: what a real backend is told to do."""
+RUNTIME, DISK, PCIE, WARMUP, ALIVE = 0, 1, 2, 3, 4
+"""Phases of a start-up."""
+
+
+@njit
+def effect(r, kind, i, f, g, a, b):
+    """Record an order for the real backend."""
+    e = effect_at(r["effect"], r["effects"])
+    e["kind"], e["inst"], e["fn"], e["gpu"], e["a"], e["b"] = kind, i, f, g, a, b
+    r["effects"] += 1
+
+
+@njit
+def _clone_key(r, inst):
+    return inst["last_start"] if r["clone"] <= LRU else float(inst["created"])
+
+
+@njit
+def open_slot(r, i):
+    """List instance i among those of its function that can take a batch, in clone order."""
+    inst = inst_at(r["inst"], i)
+    fn = fn_at(r["fn"], inst["fn"])
+    key = _clone_key(r, inst)
+    before = fn["open_tail"]
+    while before != NONE and _clone_key(r, inst_at(r["inst"], before)) > key:
+        before = inst_at(r["inst"], before)["prev"]
+    after = fn["open_head"] if before == NONE else inst_at(r["inst"], before)["next"]
+    inst["prev"], inst["next"], inst["open"] = before, after, 1
+    if before == NONE:
+        fn["open_head"] = i
+    else:
+        inst_at(r["inst"], before)["next"] = i
+    if after == NONE:
+        fn["open_tail"] = i
+    else:
+        inst_at(r["inst"], after)["prev"] = i
+
+
+@njit
+def close_slot(r, i):
+    """Take instance i off that list."""
+    inst = inst_at(r["inst"], i)
+    fn = fn_at(r["fn"], inst["fn"])
+    inst["open"] = 0
+    if inst["prev"] == NONE:
+        fn["open_head"] = inst["next"]
+    else:
+        inst_at(r["inst"], inst["prev"])["next"] = inst["next"]
+    if inst["next"] == NONE:
+        fn["open_tail"] = inst["prev"]
+    else:
+        inst_at(r["inst"], inst["next"])["prev"] = inst["prev"]
+
+
+@njit
+def choose_open(r, f):
+    """The listed instance that rule clone_choice reuses, or NONE."""
+    fn = fn_at(r["fn"], f)
+    return fn["open_tail"] if r["clone"] == MRU or r["clone"] == NEWEST else fn["open_head"]
+
+
+@njit
+def take_free(r):
+    """Take a free instance slot (the caller has checked that there is one)."""
+    i = r["free_head"]
+    inst = inst_at(r["inst"], i)
+    r["free_head"] = inst["next"]
+    r["free_n"] -= 1
+    r["created"] += 1
+    inst["created"] = r["created"]
+    inst["inflight"], inst["open"], inst["queued"], inst["bound"] = 0, 0, 0, NONE
+    inst["link"], inst["prev"], inst["next"], inst["freq"] = NONE, NONE, NONE, 0.0
+    inst["timer"], inst["expire_at"] = math.inf, math.inf
+    inst["keep_until"] = 0.0
+    inst["last_start"], inst["idle_since"] = r["now"], r["now"]
+    return i
+
+
+@njit
+def give_free(r, i):
+    """Return a slot."""
+    inst = inst_at(r["inst"], i)
+    inst["state"], inst["next"] = FREE, r["free_head"]
+    inst["created"] = NONE
+    r["free_head"] = i
+    r["free_n"] += 1
+
+
+@njit
+def start_instance(r, f, g, t):
+    """Begin the start-up of an instance of f on GPU g, whose memory has been made free."""
+    fn = fn_at(r["fn"], f)
+    gpu = touch_gpu(r, g, t)
+    charge(r, f, t)
+    i = take_free(r)
+    inst = inst_at(r["inst"], i)
+    inst["fn"], inst["gpu"], inst["state"] = f, g, STARTING
+    inst["source"] = HOST if fn["host"] == 1 else COLD
+    gpu["used"] += fn["bytes"]
+    gpu["peak"] = max(gpu["peak"], gpu["used"])
+    gpu["loading"] += 1
+    gpu["resident"] += 1
+    fn["held"] += fn["bytes"]
+    fn["n"] += 1
+    fn["loading"] += 1
+    slot = slot_of(r, g, f)
+    slot["n"] += 1
+    if slot["n"] == 1:
+        enlist(r, g, f)
+    r["loads_now"] += 1
+    if inst["source"] == HOST:
+        r["loads_host"] += 1
+        fn["host_busy"] += 1
+        work = fn["load_host_s"]
+    else:
+        r["loads_disk"] += 1
+        work = fn["load_disk_s"]
+    r["load_s"] += work
+    fn["acc_load_s"] += work
+    if r["live"]:
+        effect(r, LOAD, i, f, g, inst["source"], 0)
+    else:
+        inst["phase"] = RUNTIME
+        push(r, quantize(r, t + fn["runtime_s"]), PHASE, i, inst["created"] & 0x7FFFFFFF)
+    return i
+
+
+@njit
+def next_phase(r, i, t):
+    """Start the phase after the one that has ended; return whether the instance is alive now."""
+    inst = inst_at(r["inst"], i)
+    fn = fn_at(r["fn"], inst["fn"])
+    inst["phase"] += 1
+    if inst["phase"] == DISK:
+        rate = min(fn["load_rate"], link_at(r["link"], 0)["rate"])
+        if inst["source"] == COLD and fn["weights"] > 0 and rate < math.inf:
+            join(r, 0, i, float(fn["weights"]), fn["load_rate"], t)
+            return False
+        inst["phase"] += 1
+    if inst["phase"] == PCIE and inst["state"] == STARTING:
+        l = 1 + inst["gpu"]
+        if fn["weights"] > 0 and link_at(r["link"], l)["rate"] < math.inf:
+            join(r, l, i, float(fn["weights"]), math.inf, t)
+            return False
+        inst["phase"] += 1
+    if inst["phase"] == WARMUP and inst["state"] == STARTING:
+        if fn["warmup_s"] > 0.0:
+            at = quantize(r, t + fn["warmup_s"])
+            push(r, at, PHASE, i, inst["created"] & 0x7FFFFFFF)
+            return False
+    return True
+
+
+@njit
+def make_ready(r, i, t):
+    """The start-up of instance i has ended: it can take work."""
+    inst = inst_at(r["inst"], i)
+    fn = fn_at(r["fn"], inst["fn"])
+    gpu = touch_gpu(r, inst["gpu"], t)
+    gpu["loading"] -= 1
+    gpu["evictable"] += fn["bytes"]
+    fn["loading"] -= 1
+    fn["idle"] += 1
+    slot_of(r, inst["gpu"], inst["fn"])["idle"] += 1
+    r["loads_now"] -= 1
+    if inst["source"] == HOST:
+        fn["host_busy"] -= 1
+        if fn["host_busy"] == 0 and fn["host"] == 1:
+            drop_host(r, inst["fn"], t, False)
+    inst["state"], inst["ready_t"], inst["idle_since"] = READY, t, t
+    open_slot(r, i)
+
+
+@njit
+def make_busy(r, i, t):
+    """Instance i takes its first batch."""
+    inst = inst_at(r["inst"], i)
+    fn = fn_at(r["fn"], inst["fn"])
+    gpu = touch_gpu(r, inst["gpu"], t)
+    gpu["busy"] += 1
+    gpu["evictable"] -= fn["bytes"]
+    fn["idle"] -= 1
+    fn["busy"] += 1
+    slot_of(r, inst["gpu"], inst["fn"])["idle"] -= 1
+
+
+@njit
+def make_idle(r, i, t):
+    """Instance i has finished its last batch."""
+    inst = inst_at(r["inst"], i)
+    fn = fn_at(r["fn"], inst["fn"])
+    gpu = touch_gpu(r, inst["gpu"], t)
+    gpu["busy"] -= 1
+    gpu["evictable"] += fn["bytes"]
+    fn["idle"] += 1
+    fn["busy"] -= 1
+    slot_of(r, inst["gpu"], inst["fn"])["idle"] += 1
+    inst["idle_since"] = t
+
+
+@njit
+def expiry_of(r, i):
+    """When the standing keep-alive of an idle instance ends."""
+    inst = inst_at(r["inst"], i)
+    fn = fn_at(r["fn"], inst["fn"])
+    anchor = inst["last_start"] if r["ttl_start"] else inst["idle_since"]
+    return max(quantize(r, anchor + fn["keep_alive_s"]), inst["keep_until"])
+
+
+@njit
+def set_expiry(r, i):
+    """Make sure that a timer will look at idle instance i when its keep-alive ends."""
+    if r["ttl_lazy"]:
+        return
+    inst = inst_at(r["inst"], i)
+    at = expiry_of(r, i)
+    if at < inst["timer"]:
+        inst["timer"] = at
+        push(r, max(at, r["now"]), EXPIRE, i, inst["created"] & 0x7FFFFFFF)
+
+
+@njit
+def drop_host(r, f, t, tell):
+    """Forget the host copy of f; `tell` the real backend unless a load has consumed it."""
+    fn = fn_at(r["fn"], f)
+    touch_host(r, t)
+    charge(r, f, t)
+    fn["host"] = 0
+    fn["held_host"] = 0
+    r["host_used"] -= fn["weights"]
+    if r["live"] and tell:
+        effect(r, DROP_HOST, NONE, f, NONE, 0, 0)
+
+
+@njit
+def host_room(r, need, t):
+    """Free host memory for `need` bytes, oldest copies first; return whether there is room."""
+    if need > r["host_cap"]:
+        return False
+    while r["host_cap"] - r["host_used"] < need:
+        victim = NONE
+        since = math.inf
+        for f in range(r["fns"]):
+            fn = fn_at(r["fn"], f)
+            if fn["host"] == 1 and fn["host_busy"] == 0 and fn["host_since"] < since:
+                victim = f
+                since = fn["host_since"]
+        if victim == NONE:
+            return False
+        drop_host(r, victim, t, True)
+    return True
+
+
+@njit
+def hold_host(r, f, t):
+    """Book a host copy of f (there is room) and set the timer of its keep-alive."""
+    fn = fn_at(r["fn"], f)
+    touch_host(r, t)
+    charge(r, f, t)
+    fn["host"] = 1
+    fn["host_since"] = t
+    fn["held_host"] = fn["weights"]
+    r["host_used"] += fn["weights"]
+    r["host_peak"] = max(r["host_peak"], r["host_used"])
+    if fn["host_keep_alive_s"] < math.inf:
+        fn["host_timer"] = t + fn["host_keep_alive_s"]
+        push(r, fn["host_timer"], HOST_EXPIRE, f, 0)
+
+
+@njit
+def remove_instance(r, i, t):
+    """Take an idle instance off its device; its weights go to the host if that is ordered."""
+    inst = inst_at(r["inst"], i)
+    f, g = inst["fn"], inst["gpu"]
+    fn = fn_at(r["fn"], f)
+    gpu = touch_gpu(r, g, t)
+    charge(r, f, t)
+    close_slot(r, i)
+    gpu["used"] -= fn["bytes"]
+    gpu["evictable"] -= fn["bytes"]
+    gpu["resident"] -= 1
+    fn["held"] -= fn["bytes"]
+    fn["n"] -= 1
+    fn["idle"] -= 1
+    slot = slot_of(r, g, f)
+    slot["n"] -= 1
+    slot["idle"] -= 1
+    if slot["n"] == 0:
+        delist(r, g, f)
+    if fn["n"] == 0:
+        fn["freq"] = 0.0
+    elif r["freq_instance"]:
+        fn["freq"] -= inst["freq"]
+    to_host = 0
+    if fn["n"] == 0 and fn["host"] == 0 and fn["host_keep_alive_s"] > 0.0 and fn["weights"] > 0:
+        if host_room(r, fn["weights"], t):
+            hold_host(r, f, t)
+            to_host = 1
+    if r["live"]:
+        effect(r, DROP, i, f, g, to_host, 0)
+    give_free(r, i)
+    return gpu_at(r["gpu"], g)
+
+
+@njit
+def fetch_host(r, f, t):
+    """Begin to bring a host copy of f (prewarm to the host tier); return whether it could."""
+    fn = fn_at(r["fn"], f)
+    if fn["host"] != 0 or fn["n"] > 0 or fn["weights"] == 0 or r["free_n"] == 0:
+        return False
+    if not host_room(r, fn["weights"], t):
+        return False
+    hold_host(r, f, t)
+    fn["host"] = 2
+    i = take_free(r)
+    inst = inst_at(r["inst"], i)
+    inst["fn"], inst["gpu"], inst["state"], inst["source"] = f, NONE, FETCHING, COLD
+    if r["live"]:
+        effect(r, FETCH_HOST, i, f, NONE, 0, 0)
+    else:
+        inst["phase"] = RUNTIME
+        push(r, t, PHASE, i, inst["created"] & 0x7FFFFFFF)
+    return True

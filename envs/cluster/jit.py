@@ -1,0 +1,68 @@
+"""The one place where engine code is compiled, with a cache that notices every edit.
+
+numba keys a cached entry on the entry's own file: an edited rule in another file would silently
+keep running in its old form. Entries are therefore cached in a folder named after a digest of all
+engine sources, so any edit starts a fresh cache. Engine code holds no references and allocates
+nothing, hence `_nrt=False`: no reference counting in the hot path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba import config
+
+F = TypeVar("F", bound=Callable[..., Any])
+HERE = Path(__file__).resolve().parent
+
+
+def source_digest(folder: Path = HERE) -> str:
+    """Digest of every engine source, numba's version and its settings."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(path.read_bytes())
+    for name in sorted(k for k in os.environ if k.startswith("NUMBA_")):
+        digest.update(f"{name}={os.environ[name]}".encode())
+    return digest.hexdigest()[:16]
+
+
+def cache_root() -> Path:
+    """First writable of STOKER_CACHE, the user's cache folder and the temporary folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    temporary = Path(tempfile.gettempdir()) / f"stoker-{os.getuid()}"
+    asked = os.environ.get("STOKER_CACHE")
+    for root in ([Path(asked)] if asked else []) + [Path(home) / "stoker", temporary]:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(root, os.W_OK):
+            return root
+    raise OSError("no writable folder for compiled code: set STOKER_CACHE to one")
+
+
+_CACHE = cache_root() / "engine" / source_digest()
+
+
+def njit(function: F) -> F:
+    """Compile a rule or a helper: called only from compiled code, cached with its entry."""
+    compiled: F = numba.njit(_nrt=False)(function)
+    return compiled
+
+
+def entry(function: F) -> F:
+    """Compile a function called from Python, cached on disk, run without the GIL."""
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(_CACHE)
+    try:
+        compiled: F = numba.njit(_nrt=False, cache=True, nogil=True)(function)
+    finally:
+        config.CACHE_DIR = before
+    return compiled

@@ -1,0 +1,150 @@
+"""Links: loads share them equally (fair) or are served first come first served (fifo).
+
+Under `fair` a load runs at the least of its own ceiling and an equal share of the link; under
+`fifo` up to `slots` loads run at once, each at the least of its own ceiling and the link's rate.
+Loads are the instance slots themselves, chained through `prev` and `next`.  Units: bytes, seconds.
+"""
+
+from __future__ import annotations
+
+import math
+
+from stoker.envs.cluster.events import LINK, PHASE, push, quantize
+from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.tables import NONE, inst_at, link_at
+
+DONE_BYTES = 1e-3
+"""A load with fewer bytes left than this is over (absorbs rounding of shares)."""
+
+
+@njit
+def _append(r, link, i):
+    """Append a load to those in service."""
+    inst = inst_at(r["inst"], i)
+    inst["prev"], inst["next"] = link["tail"], NONE
+    if link["tail"] == NONE:
+        link["head"] = i
+    else:
+        inst_at(r["inst"], link["tail"])["next"] = i
+    link["tail"] = i
+    link["active"] += 1
+
+
+@njit
+def _remove(r, link, i):
+    """Take a load out of those in service."""
+    inst = inst_at(r["inst"], i)
+    if inst["prev"] == NONE:
+        link["head"] = inst["next"]
+    else:
+        inst_at(r["inst"], inst["prev"])["next"] = inst["next"]
+    if inst["next"] == NONE:
+        link["tail"] = inst["prev"]
+    else:
+        inst_at(r["inst"], inst["next"])["prev"] = inst["prev"]
+    link["active"] -= 1
+
+
+@njit
+def _serve_fifo(r, link, i, t):
+    """Start serving load i at full rate."""
+    inst = inst_at(r["inst"], i)
+    _append(r, link, i)
+    seconds = inst["left"] / min(link["rate"], inst["rate"])
+    link["busy_s"] += seconds
+    push(r, quantize(r, t + seconds), PHASE, i, inst["created"] & 0x7FFFFFFF)
+
+
+@njit
+def _share(r, l, t):
+    """Advance the loads of a fair link to t and schedule the next to finish."""
+    link = link_at(r["link"], l)
+    dt = t - link["t"]
+    share = link["rate"] / max(link["active"], 1)
+    soonest = math.inf
+    i = link["head"]
+    while i != NONE:
+        inst = inst_at(r["inst"], i)
+        if inst["queued"]:  # joined just now
+            inst["queued"] = 0
+        else:
+            inst["left"] -= dt * inst["now_rate"]
+        inst["now_rate"] = min(share, inst["rate"])
+        soonest = min(soonest, max(inst["left"], 0.0) / inst["now_rate"])
+        i = inst["next"]
+    if link["active"] > 0:
+        link["stamp"] += 1
+        push(r, t + soonest, LINK, l, link["stamp"] & 0x7FFFFFFF)
+    if dt > 0.0:
+        link["t"] = t
+
+
+@njit
+def join(r, l, i, n_bytes, ceiling, t):
+    """Put load i (`n_bytes` at no more than `ceiling` bytes/s) on link l."""
+    link = link_at(r["link"], l)
+    inst = inst_at(r["inst"], i)
+    inst["link"], inst["left"], inst["rate"] = l, n_bytes, ceiling
+    link["bytes"] += n_bytes
+    if link["fifo"] == 0:
+        if link["active"] == 0:
+            link["t"] = t
+        inst["queued"] = 1
+        _append(r, link, i)
+        _share(r, l, t)
+    elif link["active"] < link["slots"]:
+        _serve_fifo(r, link, i, t)
+    else:
+        inst["next"] = NONE
+        if link["q_tail"] == NONE:
+            link["q_head"] = i
+        else:
+            inst_at(r["inst"], link["q_tail"])["next"] = i
+        link["q_tail"] = i
+        link["queued"] += 1
+
+
+@njit
+def leave(r, i, t):
+    """Take the finished load i off its link and serve the next."""
+    inst = inst_at(r["inst"], i)
+    l = inst["link"]
+    link = link_at(r["link"], l)
+    inst["link"] = NONE
+    _remove(r, link, i)
+    if link["fifo"] == 0:
+        _share(r, l, t)
+    elif link["q_head"] != NONE:
+        following = link["q_head"]
+        link["q_head"] = inst_at(r["inst"], following)["next"]
+        if link["q_head"] == NONE:
+            link["q_tail"] = NONE
+        link["queued"] -= 1
+        _serve_fifo(r, link, following, t)
+
+
+@njit
+def finished(r, l, stamp, t):
+    """Bring a fair link to t and return a load that is over, or NONE."""
+    link = link_at(r["link"], l)
+    if (link["stamp"] & 0x7FFFFFFF) != stamp:
+        return NONE
+    dt = t - link["t"]
+    link["busy_s"] += dt
+    over = NONE
+    i = link["head"]
+    while i != NONE:
+        inst = inst_at(r["inst"], i)
+        inst["left"] -= dt * inst["now_rate"]
+        if over == NONE and inst["left"] <= DONE_BYTES:
+            over = i
+        i = inst["next"]
+    link["t"] = t
+    return over
+
+
+@njit
+def relink(r, l, stamp, t):
+    """The timer of a fair link fired a rounding error too early: set it again."""
+    if (link_at(r["link"], l)["stamp"] & 0x7FFFFFFF) == stamp:
+        _share(r, l, t)

@@ -1,0 +1,101 @@
+"""The eviction order of each GPU: the functions resident on it, lowest priority first.
+
+For heap rules (lru, greedy_dual, freq, size) it is a binary heap whose keys may lag behind a
+function's priority as long as they are lower; they are corrected when they reach the top, so an
+ordinary warm start touches no heap. For scanning rules (score, hazard) it is a plain list.
+"""
+
+from __future__ import annotations
+
+from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.tables import NONE, fn_at, gf_at, gpu_at, i4_at
+
+
+@njit
+def slot_of(r, g, f):
+    """The record of function f on GPU g."""
+    return gf_at(r["gf"], g * r["fns"] + f)
+
+
+@njit
+def listed_fn(r, g, k):
+    """Function at place k of GPU g's order."""
+    return i4_at(r["order"], g * r["fns"] + k)["v"]
+
+
+@njit
+def place(r, g, k, f):
+    """Put function f at place k."""
+    i4_at(r["order"], g * r["fns"] + k)["v"] = f
+    slot_of(r, g, f)["pos"] = k
+
+
+@njit
+def sift_up(r, g, k):
+    """Move the function at place k towards the top."""
+    f = listed_fn(r, g, k)
+    key = slot_of(r, g, f)["key"]
+    while k > 0:
+        up = (k - 1) >> 1
+        other = listed_fn(r, g, up)
+        if slot_of(r, g, other)["key"] <= key:
+            break
+        place(r, g, k, other)
+        k = up
+    place(r, g, k, f)
+
+
+@njit
+def sift_down(r, g, k, n):
+    """Move the function at place k towards the bottom of the first n places."""
+    f = listed_fn(r, g, k)
+    key = slot_of(r, g, f)["key"]
+    while True:
+        child = 2 * k + 1
+        if child >= n:
+            break
+        if child + 1 < n:
+            right = slot_of(r, g, listed_fn(r, g, child + 1))["key"]
+            if right < slot_of(r, g, listed_fn(r, g, child))["key"]:
+                child += 1
+        other = listed_fn(r, g, child)
+        if slot_of(r, g, other)["key"] >= key:
+            break
+        place(r, g, k, other)
+        k = child
+    place(r, g, k, f)
+
+
+@njit
+def enlist(r, g, f):
+    """Add a function that has become resident on GPU g."""
+    gpu = gpu_at(r["gpu"], g)
+    slot_of(r, g, f)["key"] = fn_at(r["fn"], f)["prio"]
+    place(r, g, gpu["listed"], f)
+    gpu["listed"] += 1
+    sift_up(r, g, gpu["listed"] - 1)
+
+
+@njit
+def delist(r, g, f):
+    """Remove a function that has left GPU g."""
+    gpu = gpu_at(r["gpu"], g)
+    k = slot_of(r, g, f)["pos"]
+    slot_of(r, g, f)["pos"] = NONE
+    gpu["listed"] -= 1
+    n = gpu["listed"]
+    if k != n:
+        place(r, g, k, listed_fn(r, g, n))
+        sift_up(r, g, k)
+        sift_down(r, g, slot_of(r, g, listed_fn(r, g, k))["pos"], n)
+
+
+@njit
+def lower(r, f):
+    """Bring f's keys down after its priority has fallen (a rise may lag, a fall may not)."""
+    prio = fn_at(r["fn"], f)["prio"]
+    for g in range(r["gpus"]):
+        slot = slot_of(r, g, f)
+        if slot["pos"] != NONE and prio < slot["key"]:
+            slot["key"] = prio
+            sift_up(r, g, slot["pos"])

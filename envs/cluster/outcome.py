@@ -1,0 +1,159 @@
+"""What happened to each request, and the bill.
+
+Shapes: N requests, G GPUs.  Units: seconds, GiB-seconds, dollars.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stoker.envs.cluster.spec import GIB, Cluster
+from stoker.envs.cluster.state import State
+from stoker.envs.cluster.tables import COLD, DROPPED, FAILED, HOST, IN_FLIGHT
+
+QUANTILES = (50, 95, 99)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Per-request result."""
+
+    arrival_s: NDArray[np.float64]
+    """Shape: (N,)"""
+    function: NDArray[np.int32]
+    """Shape: (N,)"""
+    tier: NDArray[np.uint8]
+    """0 warm, 1 cold (from disk), 2 dropped, 3 from the host copy, 4 failed, 255 in flight.
+    Shape: (N,)"""
+    start_s: NDArray[np.float64]
+    """NaN where service has not begun. Shape: (N,)"""
+    finish_s: NDArray[np.float64]
+    """NaN where it has not ended. Shape: (N,)"""
+
+    @property
+    def latency_s(self) -> NDArray[np.float64]:
+        """Arrival to completion; NaN for what was not served. Shape: (N,)"""
+        served = (self.tier != DROPPED) & (self.tier != FAILED)
+        latency: NDArray[np.float64] = np.where(served, self.finish_s - self.arrival_s, np.nan)
+        return latency
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What the time from 0 to the horizon cost."""
+
+    rent_usd: float
+    host_usd: float
+    load_usd: float
+    wait_usd: float
+    drop_usd: float
+    device_gib_s: float
+    host_gib_s: float
+    gpu_busy_s: float
+    gpu_loading_s: float
+    gpu_idle_s: float
+    gpu_off_s: float
+    loaded_gib: float
+    """Bytes moved over the disk link."""
+
+    @property
+    def total_usd(self) -> float:
+        """The operator's objective."""
+        return self.rent_usd + self.host_usd + self.load_usd + self.wait_usd + self.drop_usd
+
+
+@dataclass(frozen=True)
+class Result:
+    """Outcome, bill and counters of one row."""
+
+    outcome: Outcome
+    bill: Bill
+    counters: dict[str, int]
+    horizon_s: float
+    clock: float
+    wait_s: float
+    startup_wait_s: float
+    slo_attainment: float
+
+    def summary(self) -> dict[str, float]:
+        """Every figure that a table shows, by name."""
+        outcome, bill = self.outcome, self.bill
+        served = (outcome.tier != DROPPED) & (outcome.tier != FAILED)
+        latency = outcome.latency_s[served & np.isfinite(outcome.finish_s)]
+        latency = latency if len(latency) else np.zeros(1)
+        cold = np.isin(outcome.tier, (COLD, HOST))
+        figures = {
+            "requests": float(len(outcome.tier)),
+            "drops": float(self.counters["drops"]),
+            "failed": float(self.counters["failed"]),
+            "evictions": float(self.counters["evictions"]),
+            "loads": float(self.counters["loads_disk"] + self.counters["loads_host"]),
+            "prewarms": float(self.counters["prewarms"]),
+            "cold_ratio": float(cold.sum() / max(served.sum(), 1)),
+            "cold_s": self.startup_wait_s,
+            "wait_s": self.wait_s,
+            "slo_attainment": self.slo_attainment,
+            "total_usd": bill.total_usd,
+            "host_usd": bill.host_usd,
+        }
+        for q in QUANTILES:
+            figures[f"p{q}_s"] = float(np.percentile(latency, q))
+        for name in ("rent_usd", "load_usd", "wait_usd", "drop_usd", "device_gib_s", "host_gib_s"):
+            figures[name] = float(getattr(bill, name))
+        for name in ("gpu_busy_s", "gpu_loading_s", "gpu_idle_s", "gpu_off_s"):
+            figures[name] = float(getattr(bill, name))
+        return figures
+
+
+COUNTERS = (
+    "evictions", "expiries", "loads_disk", "loads_host", "prewarms", "refused", "drops", "served",
+    "failed", "events", "clipped",
+)  # fmt: skip
+
+
+def collect(state: State, cluster: Cluster, k: int) -> Result:
+    """Read outcome and bill of row k out of the tables."""
+    row, gpu, link = state.rows[k], state.gpu[k], state.link[k]
+    workload, req = state.workloads[k], state.req[k]
+    price, goal = cluster.device_usd_gib_s, cluster.objective
+    now = float(row["now"])
+    hours = now / 3600.0
+    whole = sum(g.price_usd_h for g in cluster.node.gpus) * hours
+    resident = 1.0 - float(gpu["off_s"].sum()) / max(now * len(cluster.node.gpus), 1e-9)
+    device_gib_s = float(gpu["byte_s"].sum()) / GIB
+    started = np.isfinite(req["start"])
+    arrived = workload.arrival_s <= now
+    queued = arrived & ~started & (req["tier"] == IN_FLIGHT) & (workload.arrival_s >= row["warmup"])
+    waiting_s = float((now - workload.arrival_s[queued]).sum())
+    bill = Bill(
+        rent_usd=device_gib_s * price if goal.billing == "memory" else whole * resident,
+        host_usd=float(row["host_byte_s"]) / GIB * cluster.host_usd_gib_s,
+        load_usd=float(row["load_s"]) * goal.load_usd_s,
+        wait_usd=(float(row["wait_s"]) + waiting_s) * goal.wait_usd_s,
+        drop_usd=int(row["drops"]) * goal.drop_usd,
+        device_gib_s=device_gib_s,
+        host_gib_s=float(row["host_byte_s"]) / GIB,
+        gpu_busy_s=float(gpu["busy_s"].sum()),
+        gpu_loading_s=float(gpu["loading_s"].sum()),
+        gpu_idle_s=float(gpu["idle_s"].sum()),
+        gpu_off_s=float(gpu["off_s"].sum()),
+        loaded_gib=float(link["bytes"][0]) / GIB,
+    )
+    scored = arrived & (workload.arrival_s >= row["warmup"])
+    late = int(row["late"]) + int(row["drops"]) + int(row["failed"]) + int(queued.sum())
+    outcome = Outcome(
+        workload.arrival_s, workload.function, req["tier"].copy(), req["start"], req["finish"]
+    )
+    return Result(
+        outcome=outcome,
+        bill=bill,
+        counters={name: int(row[name]) for name in COUNTERS},
+        horizon_s=now,
+        clock=float(row["clock"]),
+        wait_s=float(row["wait_s"]) + waiting_s,
+        startup_wait_s=float(row["startup_wait_s"]),
+        slo_attainment=1.0 - late / max(int(scored.sum()), 1),
+    )

@@ -1,0 +1,147 @@
+"""Run clusters in simulation: `simulate(cluster, workload, policy)` and the stepping core below it.
+
+Shapes: B rows, F functions, G GPUs, N requests.  Units: seconds, dollars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stoker.envs.cluster import engine
+from stoker.envs.cluster.decision import Capabilities, Decision, Snapshot, legalize
+from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.outcome import Result, collect
+from stoker.envs.cluster.spec import GIB, Cluster, Rules
+from stoker.envs.cluster.state import State
+from stoker.envs.workload.workload import Workload
+
+
+def check(cluster: Cluster, workload: Workload) -> None:
+    """Raise SpecError unless the workload names exactly the cluster's functions."""
+    if len(workload.names) != len(cluster.functions):
+        accepted = f"as many as the cluster has functions ({len(cluster.functions)})"
+        raise SpecError("workload.names", len(workload.names), accepted)
+
+
+class Simulation:
+    """B independent clusters, each with its own workload, under one set of rules.
+
+    Args:
+        clusters: one a row; rows may differ in functions, GPUs and links.
+        workloads: one a row.
+        rules: event-level choices of all rows.
+        pause: stop a row whenever a function becomes idle, for an outside decision.
+        track: keep arrival rates and gap histograms (needed by snapshots and planning rules).
+        warmup_s: requests that arrive earlier are left out of waiting and lateness figures.
+        threads: threads over the rows; results do not depend on it.
+    """
+
+    def __init__(
+        self,
+        clusters: Sequence[Cluster],
+        workloads: Sequence[Workload],
+        rules: Rules | None = None,
+        *,
+        pause: bool = False,
+        track: bool = True,
+        warmup_s: float = 0.0,
+        threads: int = 1,
+    ) -> None:
+        if len(clusters) != len(workloads) or not clusters:
+            raise SpecError("workloads", len(workloads), f"one a cluster ({len(clusters)}), >= 1")
+        for cluster, workload in zip(clusters, workloads, strict=True):
+            check(cluster, workload)
+        self.clusters = tuple(clusters)
+        self.rules = rules or Rules()
+        self.state = State(clusters, workloads, self.rules)
+        self.state.rows["pause"] = pause
+        self.state.rows["track"] = track
+        self.state.rows["warmup"] = warmup_s
+        self.capabilities = Capabilities()
+        self._threads = min(threads, len(clusters))
+        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
+
+    @property
+    def over(self) -> NDArray[np.bool_]:
+        """Rows past their horizon. Shape: (B,)"""
+        over: NDArray[np.bool_] = self.state.rows["status"] == engine.OVER
+        return over
+
+    def run(self, until_s: float = np.inf) -> NDArray[np.int64]:
+        """Advance every row to `until_s`, its horizon or its next pause; return the states."""
+        rows = self.state.rows
+        while True:
+            self._run_once(until_s)
+            status = rows["status"]
+            if np.any(status == engine.FULL_INSTANCES):
+                self.state.grow_instances()
+            elif np.any(status == engine.FULL_HEAP):
+                self.state.grow_heap(int(2 * (rows["heap_n"] + rows["queued"]).max() + 1024))
+            else:
+                return rows["status"].copy()
+
+    def _run_once(self, until_s: float) -> None:
+        rows = self.state.rows
+        if self._pool is None:
+            engine.run_rows(rows, 0, len(rows), until_s)
+            return
+        cuts = np.linspace(0, len(rows), self._threads + 1).astype(int)
+        jobs = [
+            self._pool.submit(engine.run_rows, rows, int(a), int(b), until_s)
+            for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+        ]
+        for job in jobs:
+            job.result()
+
+    def apply(self, decision: Decision) -> None:
+        """Legalise standing orders of shape (B, F), count the clips and carry the orders out."""
+        fn = self.state.fn
+        limit = fn["batch_limit"]
+        legal, clipped = legalize(decision, self.capabilities, limit)
+        self.state.rows["clipped"] += clipped
+        wanted = 0
+        for f in fields(Decision):
+            asked = getattr(legal, f.name)
+            if asked is not None:
+                fn[f.name] = asked
+        if legal.prewarm is not None:
+            wanted = int(np.maximum(fn["prewarm"] - fn["n"], 0).sum(axis=1).max())
+        while np.any(self.state.rows["free_n"] <= wanted + 1):
+            self.state.grow_instances()
+        room = int((self.state.rows["heap_n"] + self.state.rows["queued"]).max())
+        room += 4 * fn.shape[1] + 4 * wanted + engine.RESERVE
+        if room > self.state.heap.shape[1]:
+            self.state.grow_heap(2 * room)
+        engine.obey_rows(self.state.rows)
+
+    def snapshot(self) -> Snapshot:
+        """What a policy sees now; the arrays are views."""
+        fn, rows, gpu = self.state.fn, self.state.rows, self.state.gpu
+        return Snapshot(
+            now_s=rows["now"],
+            age_s=np.zeros(len(rows)),
+            idle=fn["idle"],
+            busy=fn["busy"],
+            loading=fn["loading"],
+            on_host=(fn["host"] == 1).astype(np.int32),
+            queued=fn["queued"],
+            arrivals=fn["arrivals"],
+            last_arrival_s=fn["last_arrival"],
+            last_idle_s=fn["last_idle"],
+            rate_hz=fn["rate"],
+            gap_histogram=fn["slow"],
+            free_gib=(gpu["cap"] - gpu["used"]) / GIB,
+            host_free_gib=(rows["host_cap"] - rows["host_used"]) / GIB,
+            loads_in_progress=rows["loads_now"].astype(np.int32),
+            memory_price=rows["price"],
+        )
+
+    def result(self, row: int = 0) -> Result:
+        """Outcome and bill of one row up to its present."""
+        engine.close_rows(self.state.rows)
+        return collect(self.state, self.clusters[row], row)

@@ -1,0 +1,179 @@
+"""The engine's state: one record a row, with pointers to its tables of records.
+
+A row (one independent cluster) is a record of scalars; its tables - functions, instances, GPUs,
+links, requests, events - are numpy record arrays of any length, reached from compiled code through
+`fn_of(r, f)`, `inst_of(r, i)` and so on, which return a reference without copying. Sizes are data,
+not types: one compilation serves every cluster.
+
+Shapes: B rows, F functions, I instance slots, G GPUs, L links (0 = disk, 1 + g = PCIe of GPU g),
+N requests.  Units: seconds, bytes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import config, types
+from numba.extending import intrinsic
+
+AGES = 72
+"""Bins of a gap histogram."""
+EXPERTS = 6
+"""Gap forecasts that the plan mixes."""
+NONE = -1
+
+FREE, STARTING, READY, FETCHING = 0, 1, 2, 3
+"""States of an instance slot; FETCHING brings a host copy and holds no device memory."""
+WARM, COLD, DROPPED, HOST, FAILED, IN_FLIGHT = 0, 1, 2, 3, 4, 255
+"""Outcome of a request: the tier that the instance serving it came from."""
+
+FN = np.dtype(
+    [
+        # what the spec says
+        ("bytes", "i8"), ("weights", "i8"), ("gib", "f8"), ("weights_gib", "f8"),
+        ("runtime_s", "f8"), ("warmup_s", "f8"), ("load_rate", "f8"),
+        ("alpha_s", "f8"), ("beta_s", "f8"), ("slo_s", "f8"), ("cost", "f8"), ("cost_size", "f8"),
+        ("load_disk_s", "f8"), ("load_host_s", "f8"),
+        ("batch_limit", "i4"), ("concurrency", "i4"),
+        # standing orders (Decision)
+        ("keep_alive_s", "f8"), ("host_keep_alive_s", "f8"),
+        ("prewarm_after_s", "f8"), ("prewarm_keep_s", "f8"), ("eviction_score", "f8"),
+        ("batch_wait_s", "f8"), ("prewarm", "i4"), ("prewarm_host", "i4"),
+        ("min_batch", "i4"), ("max_batch", "i4"), ("max_instances", "i4"), ("drop_head", "i4"),
+        # instances and queue
+        ("n", "i4"), ("idle", "i4"), ("busy", "i4"), ("loading", "i4"),
+        ("open_head", "i4"), ("open_tail", "i4"), ("q_head", "i4"), ("q_tail", "i4"),
+        ("queued", "i4"), ("inflight", "i4"), ("waiting", "i4"), ("next_waiting", "i4"),
+        ("freq", "f8"), ("prio", "f8"),
+        ("host", "i4"), ("host_busy", "i4"), ("host_since", "f8"), ("host_timer", "f8"),
+        ("batch_timer", "f8"), ("prewarm_timer", "f8"),
+        # what is known of its traffic (features.py)
+        ("arrivals", "i8"), ("gaps", "i8"), ("last_arrival", "f8"), ("last_idle", "f8"),
+        ("gap", "f8"), ("prev_gap", "f8"), ("rate", "f8", (4,)),
+        ("slow_unit", "f8"), ("fast_unit", "f8"), ("slow_sum", "f8"), ("fast_sum", "f8"),
+        ("slow", "f4", (AGES,)), ("fast", "f4", (AGES,)),
+        # forecast of the gap that runs now, index by age, the plan (rules/hazard.py)
+        ("mix", "f8", (EXPERTS,)), ("multiplier", "f8"), ("variant", "i4"), ("index_valid", "i4"),
+        ("index", "f4", (AGES,)), ("closing", "f4", (EXPERTS,)),
+        # charged to this function since its last decision (reward of its row)
+        ("held", "i8"), ("held_host", "i8"), ("held_t", "f8"), ("held_price", "f8"),
+        ("acc_gib_s", "f8"), ("acc_host_gib_s", "f8"), ("acc_shadow", "f8"),
+        ("acc_wait_s", "f8"), ("acc_load_s", "f8"), ("acc_drops", "i8"), ("acc_requests", "i8"),
+        ("acc_late", "i8"), ("decision", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+INST = np.dtype(
+    [
+        ("fn", "i4"), ("gpu", "i4"), ("state", "i4"), ("inflight", "i4"),
+        ("prev", "i4"), ("next", "i4"), ("open", "i4"), ("bound", "i4"),
+        ("source", "i4"), ("phase", "i4"), ("link", "i4"), ("queued", "i4"),
+        ("created", "i8"), ("freq", "f8"), ("last_start", "f8"), ("idle_since", "f8"),
+        ("ready_t", "f8"), ("expire_at", "f8"), ("keep_until", "f8"), ("timer", "f8"), ("left", "f8"), ("rate", "f8"), ("now_rate", "f8"),
+    ],
+    align=True,
+)  # fmt: skip
+GPU = np.dtype(
+    [
+        ("cap", "i8"), ("used", "i8"), ("evictable", "i8"),
+        ("busy", "i4"), ("loading", "i4"), ("resident", "i4"), ("exclusive", "i4"),
+        ("running", "i4"), ("run_head", "i4"), ("run_tail", "i4"), ("listed", "i4"),
+        ("t", "f8"), ("busy_s", "f8"), ("loading_s", "f8"), ("idle_s", "f8"), ("off_s", "f8"),
+        ("byte_s", "f8"), ("peak", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+GF = np.dtype([("key", "f8"), ("pos", "i4"), ("n", "i4"), ("idle", "i4"), ("pad", "i4")], align=True)
+"""A function on a GPU: its place in the GPU's eviction order and how many instances it has."""
+LINK = np.dtype(
+    [
+        ("rate", "f8"), ("fifo", "i4"), ("slots", "i4"), ("active", "i4"), ("queued", "i4"),
+        ("head", "i4"), ("tail", "i4"), ("q_head", "i4"), ("q_tail", "i4"),
+        ("t", "f8"), ("stamp", "i8"), ("bytes", "f8"), ("busy_s", "f8"),
+    ],
+    align=True,
+)  # fmt: skip
+REQ = np.dtype(
+    [("start", "f8"), ("finish", "f8"), ("next", "i4"), ("inst", "i4"), ("tier", "u1")], align=True
+)
+EVENT = np.dtype([("t", "f8"), ("key", "i8"), ("a", "i4"), ("b", "i4")], align=True)
+EFFECT = np.dtype(
+    [("kind", "i4"), ("inst", "i4"), ("fn", "i4"), ("gpu", "i4"), ("a", "i4"), ("b", "i4")],
+    align=True,
+)
+HYBRID = np.dtype([("count", "i4", (240,)), ("total", "i8"), ("oob", "i8")], align=True)
+"""Idle-time histogram of the hybrid histogram policy: 240 bins of one minute."""
+F8 = np.dtype([("v", "f8")])
+I4 = np.dtype([("v", "i4")])
+
+_TABLES = (
+    "fn", "inst", "gpu", "gf", "link", "req", "heap", "order", "effect",
+    "arrival", "function", "service", "cold_service", "param", "hybrid",
+)  # fmt: skip
+ROW = np.dtype(
+    [(name, "i8") for name in _TABLES]
+    + [
+        ("fns", "i8"), ("insts", "i8"), ("gpus", "i8"), ("links", "i8"), ("reqs", "i8"),
+        ("heap_cap", "i8"), ("heap_n", "i8"), ("effect_cap", "i8"), ("effects", "i8"),
+        ("now", "f8"), ("horizon", "f8"), ("warmup", "f8"), ("next_req", "i8"), ("seq", "i8"),
+        ("created", "i8"), ("free_head", "i8"), ("free_n", "i8"),
+        ("wait_head", "i8"), ("wait_tail", "i8"), ("queued", "i8"), ("pending", "i8"),
+        ("status", "i8"), ("live", "i8"), ("pause", "i8"), ("track", "i8"),
+        # rules
+        ("scale_out", "i8"), ("placement", "i8"), ("eviction", "i8"), ("plan", "i8"),
+        ("drop_overload", "i8"), ("need_full", "i8"), ("clone", "i8"), ("ttl_start", "i8"),
+        ("ttl_lazy", "i8"), ("freq_instance", "i8"), ("clock_assign", "i8"), ("quantum", "f8"),
+        # prices and clocks
+        ("clock", "f8"), ("price", "f8"), ("price_t", "f8"), ("price_sum", "f8"),
+        ("rent", "f8"), ("host_rent", "f8"), ("load_price", "f8"), ("first_bin", "f8"),
+        # host tier
+        ("host_cap", "i8"), ("host_used", "i8"), ("host_t", "f8"), ("host_byte_s", "f8"),
+        ("host_peak", "i8"),
+        # population history (shared prior of the forecasts)
+        ("prior_sum", "f8"), ("prior", "f4", (AGES,)),
+        # scratch of the hazard rule: mass, distribution, expected hold, hull
+        ("mass", "f8", (AGES,)), ("cdf", "f8", (AGES + 1,)), ("hold", "f8", (AGES + 1,)),
+        ("hull", "i4", (AGES + 1,)),
+        # counters
+        ("evictions", "i8"), ("expiries", "i8"), ("loads_disk", "i8"), ("loads_host", "i8"),
+        ("prewarms", "i8"), ("refused", "i8"), ("drops", "i8"), ("served", "i8"), ("failed", "i8"),
+        ("wait_s", "f8"), ("startup_wait_s", "f8"), ("load_s", "f8"), ("late", "i8"),
+        ("loads_now", "i8"), ("events", "i8"), ("decisions", "i8"), ("clipped", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+
+
+def _reference(dtype: np.dtype[Any]) -> Any:
+    """Make `at(base, i)`: a reference to record i of the table at address `base`."""
+    record = numba.from_dtype(dtype)
+    size = dtype.itemsize
+
+    if config.DISABLE_JIT:
+
+        def read(base: int, i: int) -> Any:
+            raw = (ctypes.c_char * size).from_address(int(base) + int(i) * size)
+            return np.frombuffer(raw, dtype)[0]
+
+        return read
+
+    @intrinsic
+    def at(typingctx: Any, base: Any, i: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            offset = builder.mul(args[1], ir.Constant(ir.IntType(64), size))
+            address = builder.add(args[0], offset)
+            return builder.inttoptr(address, context.get_value_type(record))
+
+        return record(types.int64, types.int64), codegen
+
+    return at
+
+
+fn_at, inst_at, gpu_at, gf_at = _reference(FN), _reference(INST), _reference(GPU), _reference(GF)
+link_at, req_at, event_at = _reference(LINK), _reference(REQ), _reference(EVENT)
+effect_at, f8_at, i4_at = _reference(EFFECT), _reference(F8), _reference(I4)
+hybrid_at = _reference(HYBRID)
