@@ -118,13 +118,9 @@ def load(
     _check_options(max_per_minute, timers, timer_jitter_s, service_range_s)
     path = Path(invocations_path)
     trace = _cut(read_counts(path), start_minute, end_minute, functions)
-    counts = trace.counts
     note = [f"azure_functions_2019 {path.name}"]
     note.append(f"minutes {trace.minutes[0]}-{trace.minutes[-1]}, {len(trace.names)} functions")
-    if max_per_minute is not None:
-        counts = np.minimum(counts, np.int32(max_per_minute))
-        total, kept = int(trace.counts.sum(dtype=np.int64)), int(counts.sum(dtype=np.int64))
-        note.append(f"at most {max_per_minute} a minute: {total - kept} of {total} dropped")
+    counts = _cap(trace.counts, max_per_minute, note)
     fixed = looks_like_timer(counts) if timers == "fixed_offset" else None
     arrival_s, function = spread(counts, rng, fixed, timer_jitter_s)
     count = 0 if fixed is None else int(fixed.sum())
@@ -134,8 +130,7 @@ def load(
         mean_s, said = _join(trace.names, function_durations_s(durations_path), service_range_s)
         service_s = mean_s[function]
         note.append(said)
-    horizon_s = len(trace.minutes) * MINUTE_S
-    source = "; ".join(note)
+    horizon_s, source = len(trace.minutes) * MINUTE_S, "; ".join(note)
     return Workload(arrival_s, function, trace.names, horizon_s, service_s, source=source)
 
 
@@ -220,6 +215,15 @@ def _cut(
         rows, names = np.array([index[f] for f in functions], np.int64), tuple(functions)
     window = slice(start - first, end - first)
     return Counts(names, trace.minutes[window], trace.counts[rows][:, window])
+
+
+def _cap(counts: NDArray[np.int32], most: int | None, note: list[str]) -> NDArray[np.int32]:
+    if most is None:
+        return counts
+    capped = np.minimum(counts, np.int32(most))
+    total, kept = int(counts.sum(dtype=np.int64)), int(capped.sum(dtype=np.int64))
+    note.append(f"at most {most} a minute: {total - kept} of {total} dropped")
+    return capped
 
 
 def _join(

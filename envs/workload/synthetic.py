@@ -89,20 +89,20 @@ def generate(
     popularity = np.arange(1, functions + 1, dtype=np.float64) ** -zipf
     rates = requests_per_s * popularity / popularity.sum()
     kinds = _deal(rng, rates, mix)
-    drawn = []
-    for kind, rate in zip(kinds, rates.tolist(), strict=True):
+
+    def draw(kind: int, rate: float) -> processes.Times:
         if kind == 0:
-            period_s = min(TIMER_PERIODS_S, key=lambda p: abs(np.log(p * rate)))
-            drawn.append(processes.timer(rng, period_s, horizon_s, timer_jitter_s))
-            continue
+            return processes.timer(rng, _period_s(rate), horizon_s, timer_jitter_s)
         if kind == 1:
             times = processes.poisson(rng, rate, horizon_s)
         elif kind == 2:
             times = processes.gamma(rng, rate, horizon_s, gamma_cv)
         else:
             times = processes.mmpp2(rng, fit.at_rate(rate), horizon_s)
-        drawn.append(processes.diurnal(times, horizon_s, diurnal_depth, diurnal_peak_h))
-    arrival_s, function = _merge(drawn)
+        return processes.diurnal(times, horizon_s, diurnal_depth, diurnal_peak_h)
+
+    pairs = zip(kinds.tolist(), rates.tolist(), strict=True)
+    arrival_s, function = _merge([draw(kind, rate) for kind, rate in pairs])
     service_s = marginals.durations_s(rng, functions, *service_range_s)[function]
     width = len(str(functions - 1))
     names = tuple(f"f{i:0{width}d}" for i in range(functions))
@@ -167,6 +167,11 @@ def _deal(rng: np.random.Generator, rates: NDArray[np.float64], mix: Mix) -> NDA
     kinds = np.zeros(functions, np.int64)
     kinds[others] = 1 + np.searchsorted(edges, np.arange(len(others)), side="right")
     return kinds
+
+
+def _period_s(rate_per_s: float) -> float:
+    """Find the usual period nearest in ratio to a rate."""
+    return min(TIMER_PERIODS_S, key=lambda period_s: abs(np.log(period_s * rate_per_s)))
 
 
 def _merge(drawn: list[processes.Times]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:

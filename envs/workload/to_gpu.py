@@ -132,24 +132,17 @@ def catalogue(
     rates: dict[str, float] = _catalogue()["load_gib_s"]
     if storage not in rates:
         raise SpecError("storage", storage, " | ".join(rates))
-    held_gib = {
-        m: (m.weight_bytes + m.kv_bytes * cache_tokens) / GIB + context_gib for m in models()
-    }
-    fitting = sorted(
-        (m for m in held_gib if held_gib[m] <= largest_gib), key=lambda m: m.active_params
-    )
-    if not fitting:
-        raise SpecError("largest_gib", largest_gib, f">= {min(held_gib.values()):.2f}")
+    fitting = _fitting(largest_gib, context_gib, cache_tokens)
     durations_s = mean_service_s(workload, rng)
     drawn = np.sort(rng.integers(len(fitting), size=len(durations_s)))
-    choice = np.empty(len(durations_s), np.int64)
+    choice = np.empty_like(drawn)
     # Ties of duration (many sit on the clip) are broken at random, not by place in the file.
     choice[np.lexsort((rng.random(len(durations_s)), durations_s))] = drawn
     return tuple(
         Function(
             name=name,
-            weights_gib=fitting[k].weight_bytes / GIB,
-            device_gib=held_gib[fitting[k]],
+            weights_gib=fitting[k][0].weight_bytes / GIB,
+            device_gib=fitting[k][1],
             runtime_s=runtime_s,
             load_gib_s=rates[storage],
             alpha_s=duration,
@@ -159,6 +152,20 @@ def catalogue(
             workload.names, choice.tolist(), durations_s.tolist(), strict=True
         )
     )
+
+
+def _fitting(
+    largest_gib: float, context_gib: float, cache_tokens: int
+) -> list[tuple[Model, float]]:
+    """List models that fit, with the GiB they hold, by ascending active parameters."""
+    for name, value in (("context_gib", context_gib), ("cache_tokens", cache_tokens)):
+        if not (math.isfinite(value) and value >= 0.0):
+            raise SpecError(name, value, "finite, >= 0")
+    held = [(m, (m.weight_bytes + m.kv_bytes * cache_tokens) / GIB + context_gib) for m in models()]
+    fitting = [(m, size_gib) for m, size_gib in held if size_gib <= largest_gib]
+    if not fitting:
+        raise SpecError("largest_gib", largest_gib, f">= {min(size for _, size in held):.2f}")
+    return sorted(fitting, key=lambda entry: entry[0].active_params)
 
 
 def mean_service_s(workload: Workload, rng: np.random.Generator) -> NDArray[np.float64]:
