@@ -87,7 +87,8 @@ def _tables(lines: Sequence[Score], known: References, target: float, cells: int
         "Brackets hold 95 % intervals, from a bootstrap over cells, paired by cell. Oracle and "
         "bound know the future and are no candidates.</p>"
         + _table("dollars", cost_columns(known, target), lines)
-        + _table("service", service_columns(), lines)
+        + _table("service", service_columns(), [line for line in lines if line.kind != "bound"])
+        + '<p class="note">GPU-seconds: mean a cell, by kind.</p>'
         + "</section>"
     )
 

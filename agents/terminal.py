@@ -17,16 +17,17 @@ STYLES = {"learned": "bold", "oracle": "dim", "bound": "dim"}
 
 def score_tables(scores: Sequence[Score], known: References, slo_target: float) -> list[Table]:
     """Lay out the scores, the cheapest policy first: dollars, then service."""
+    service = service_columns()
     titles = ("Dollars (95 % bootstrap intervals, paired by cell)", "Service")
     out = []
-    for title, shown in zip(
-        titles, (cost_columns(known, slo_target), service_columns()), strict=True
-    ):
+    for title, shown in zip(titles, (cost_columns(known, slo_target), service), strict=True):
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         for column in shown:
             left = column.head in LEAD
             table.add_column(column.head, justify="left" if left else "right", no_wrap=left)
         for score in scores:
+            if shown is service and score.kind == "bound":
+                continue
             table.add_row(*(column.text(score) for column in shown), style=STYLES.get(score.kind))
         out.append(table)
     return out

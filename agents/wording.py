@@ -112,12 +112,12 @@ def service_columns() -> list[Column]:
         Column("policy", lambda s: s.policy, ""),
         Column("cold", lambda s: percent(s.cold_ratio), "share of requests that started cold"),
         Column("cold s", lambda s: number(s.cold_s), "seconds waited for cold starts, mean a cell"),
-        Column("P50 s", lambda s: number(s.p50_s), "latency, mean over cells by requests"),
-        Column("P95 s", lambda s: number(s.p95_s), "likewise"),
-        Column("P99 s", lambda s: number(s.p99_s), "likewise"),
+        Column("P50 s", lambda s: number(s.p50_s), ""),
+        Column("P95 s", lambda s: number(s.p95_s), ""),
+        Column("P99 s", lambda s: number(s.p99_s), "P50, P95, P99: latency, mean over cells"),
         Column("SLO", lambda s: percent(s.slo_attainment), "requests in time; drops are misses"),
         *(
-            Column(f"{head} GPU-s", lambda s, key=key: number(s.gpu_s[key]), "mean a cell")
+            Column(f"{head} GPU-s", lambda s, key=key: number(s.gpu_s[key]), "")
             for key, head in (heads | {"gpu_off_s": "off"}).items()
         ),
     ]

@@ -1,0 +1,199 @@
+"""From config nodes to the things they describe: the edge between Hydra and the rest.
+
+An application calls `build_problem` and `build_policy` and sees no config below them.
+
+Units: seconds, GiB, GiB/s, dollars.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.utils import get_method
+from omegaconf import DictConfig, OmegaConf
+
+from stoker.baselines.base import Policy
+from stoker.baselines.registry import load_policy
+from stoker.envs import workload as traffic
+from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Objective
+from stoker.envs.workload import Workload, to_gpu
+
+MAPPINGS = ("lognormal", "catalogue", "table")
+PARTS = ("all", "train", "validation", "test", "later")
+ConfigNode = DictConfig | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A cluster and the traffic that it has to serve."""
+
+    cluster: Cluster
+    workload: Workload
+
+
+def build_problem(cfg: ConfigNode, seed: int, ratio: float | None = None) -> Problem:
+    """Build the problem that the nodes workload, scenario and cluster describe.
+
+    Args:
+        cfg: a config with these nodes.
+        seed: of the traffic, the split and the mapping to models.
+        ratio: replaces the scenario's memory ratio.
+    """
+    scenario = plain(cfg["scenario"])
+    workload, functions = build_workload(cfg["workload"], seed)
+    workload = shape_traffic(workload, scenario, seed)
+    functions = _functions(workload, functions, scenario, seed)
+    if ratio is not None:
+        scenario["ratio"] = ratio
+    return Problem(build_cluster(plain(cfg["cluster"]), scenario, workload, functions), workload)
+
+
+def build_workload(node: ConfigNode, seed: int) -> tuple[Workload, tuple[Function, ...]]:
+    """Load or draw a workload, and the functions where its table is given (else empty)."""
+    options = plain(node)
+    if "_target_" not in options:
+        raise SpecError("workload._target_", None, "a loader or generator")
+    target = get_method(str(options.pop("_target_")))
+    if "rng" in inspect.signature(target).parameters:
+        options["rng"] = np.random.default_rng([seed, 0])
+    made = _call("workload", target, options)
+    return made if isinstance(made, tuple) else (made, ())
+
+
+def shape_traffic(workload: Workload, scenario: Mapping[str, Any], seed: int) -> Workload:
+    """Take the scenario's part of a workload, thin it and compress its time."""
+    part = scenario["part"]
+    if part not in PARTS:
+        raise SpecError("scenario.part", part, " | ".join(PARTS))
+    if part != "all":
+        # The split is the same for every seed: no function may change sides between runs.
+        parts = traffic.split(workload, np.random.default_rng(int(scenario["split_seed"])))
+        workload = getattr(parts, part)
+    if scenario["keep_probability"] < 1.0:
+        rng = np.random.default_rng([seed, 1])
+        workload = traffic.thin(workload, rng, keep_probability=scenario["keep_probability"])
+    factor = scenario["compress"]
+    return workload if factor == 1.0 else workload.compress(factor)
+
+
+def build_cluster(
+    node: Mapping[str, Any],
+    scenario: Mapping[str, Any],
+    workload: Workload,
+    functions: tuple[Function, ...],
+) -> Cluster:
+    """Build a cluster for functions: explicit GPUs, or a pool sized by the memory ratio."""
+    disk = _build("scenario.disk", Link, scenario["disk"])
+    if node["gpus"] is not None:
+        gpus = tuple(_build(f"cluster.gpus[{i}]", Gpu, gpu) for i, gpu in enumerate(node["gpus"]))
+        pcie = _build("cluster.pcie", Link, node["pcie"] or {})
+        hardware = Node(gpus, node["host_gib"], node["host_price_usd_gib_h"], disk, pcie)
+    else:
+        device_gib = traffic.memory_ratio(workload, functions, scenario["ratio"])
+        hardware = to_gpu.node(
+            device_gib, gpu=node["gpu"], pooled=node["pooled"], host_gib=node["host_gib"], disk=disk
+        )
+        hardware = replace(hardware, host_price_usd_gib_h=node["host_price_usd_gib_h"])
+    return Cluster(
+        hardware,
+        functions,
+        _build("cluster.objective", Objective, node["objective"]),
+        first_bin_s=node["first_bin_s"] / scenario["compress"],
+        profile=scenario["profile"] or to_gpu.profile(scenario["mapping"]),
+    )
+
+
+def build_policy(node: str | ConfigNode) -> Policy:
+    """Build a policy from a name, `file.py:Class` or a config node with `_target_`."""
+    return load_policy(node if isinstance(node, str) else plain(node))
+
+
+def build_policies(nodes: ConfigNode) -> dict[str, Policy]:
+    """Build every policy of a mapping of nodes, in its order."""
+    return {str(name): build_policy(node) for name, node in nodes.items()}
+
+
+def azure_functions(
+    rng: np.random.Generator,
+    path: str | None = None,
+    durations_path: str | None = None,
+    **options: Any,
+) -> Workload:
+    """Load the Azure Functions trace of 2019; a path left out is looked for on this machine."""
+    return traffic.azure_functions.load(
+        _located(path, "azure_functions_2019_d07_invocations"),
+        _located(durations_path, "azure_functions_2019_d07_durations"),
+        rng=rng,
+        **options,
+    )
+
+
+def azure_llm(path: str | None = None, trace: str = "azure_llm_2023_conv", **options: Any) -> Any:
+    """Load an Azure LLM trace; a path left out is looked for on this machine."""
+    return traffic.azure_llm.load(_located(path, trace), **options)
+
+
+def synthetic(rng: np.random.Generator, **options: Any) -> Workload:
+    """Draw synthetic traffic; `mix` may be a mapping of shares."""
+    if options.get("mix") is not None:
+        options["mix"] = _build("workload.mix", traffic.synthetic.Mix, options["mix"])
+    return traffic.generate(rng, **options)
+
+
+def plain(node: ConfigNode) -> dict[str, Any]:
+    """Resolve a config node into a plain dict."""
+    if isinstance(node, DictConfig):
+        node = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore
+    return dict(node)
+
+
+def _functions(
+    workload: Workload, table: tuple[Function, ...], scenario: Mapping[str, Any], seed: int
+) -> tuple[Function, ...]:
+    """Take the functions of the workload's own table, or map them to models."""
+    mapping = scenario["mapping"]
+    if mapping not in MAPPINGS:
+        raise SpecError("scenario.mapping", mapping, " | ".join(MAPPINGS))
+    if mapping == "table":
+        if not table:
+            raise SpecError("scenario.mapping", mapping, "a workload with functions_path")
+        by_name = {function.name: function for function in table}
+        return tuple(by_name[name] for name in workload.names)
+    draw = to_gpu.lognormal if mapping == "lognormal" else to_gpu.catalogue
+    return draw(workload, np.random.default_rng([seed, 2]))
+
+
+def _located(path: str | None, name: str) -> Path:
+    """Return the path given, or where the trace of that name lies."""
+    if path is not None:
+        return Path(path)
+    found = traffic.locate(name)
+    if found is None:
+        place = "`stoker data fetch` it, set STOKER_DATA"
+        raise SpecError("workload.path", None, f"the file of {name}: {place}, or name the file")
+    return found
+
+
+def _build(field: str, kind: type[Any], node: Mapping[str, Any]) -> Any:
+    """Fill a dataclass of the spec; an unknown key is the user's mistake."""
+    known = [f.name for f in fields(kind)]
+    for key in node:
+        if key not in known:
+            raise SpecError(f"{field}.{key}", node[key], f"no such field; fields: {known}")
+    return _call(field, kind, dict(node))
+
+
+def _call(field: str, target: Any, options: dict[str, Any]) -> Any:
+    signature = inspect.signature(target)
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        accepted = ", ".join(signature.parameters)
+        raise SpecError(field, list(options), f"arguments of {accepted} ({error})") from error
+    return target(**options)
