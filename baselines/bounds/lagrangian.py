@@ -18,10 +18,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from stoker.baselines.bounds.intervals import Floats, service_times
-from stoker.baselines.bounds.relaxation import HOST, KEEP, NEVER, RELOAD, Relaxation, relax
+from stoker.baselines.bounds.pricing import Pricing
+from stoker.baselines.bounds.relaxation import Relaxation, relax
 from stoker.envs.cluster.spec import Cluster
 from stoker.envs.workload import Workload
 
@@ -96,53 +96,6 @@ def lower_bound(
     )
 
 
-class Pricing:
-    """D(lambda) and its supergradient for one relaxation."""
-
-    def __init__(self, relaxed: Relaxation) -> None:
-        found = relaxed.intervals
-        times = [found.start_s, found.end_s, found.busy_end_s, *(found.end_s - relaxed.lead_s)]
-        places = [relaxed.locate(t) for t in times]
-        self.relaxed = relaxed
-        self._bins = np.stack([p.bin for p in places], axis=1)
-        self._after_s = np.stack([p.after_s for p in places], axis=1)
-        self._fixed_usd = np.ascontiguousarray(relaxed.fixed_usd.T)
-
-    def evaluate(self, lam: Floats, softness: float = 0.0) -> tuple[float, Floats, Floats, int]:
-        """Price the relaxation.
-
-        Args:
-            lam: price of memory by bin. Shape: (K,)
-            softness: temperature of the soft minimum in the gradient, relative; 0 = exact.
-
-        Returns:
-            D(lambda), its (softened) gradient of shape (K,), the parts (rent, load, wait) of the
-            exact solution at true prices, and the number of intervals kept.
-        """
-        r, found = self.relaxed, self.relaxed.intervals
-        value, used, parts, kept = _price(
-            lam,
-            r.widths_s,
-            r.device_usd_gib_s,
-            r.wait_usd_s,
-            r.costs.size_gib,
-            found.offsets,
-            self._bins,
-            self._after_s,
-            self._fixed_usd,
-            r.load_usd,
-            r.late_usd,
-            r.copy_usd,
-            r.never_usd,
-            found.first,
-            softness,
-        )
-        if not np.isfinite(r.capacity_gib):
-            return float(value), np.zeros(len(lam)), parts, int(kept)
-        room = r.capacity_gib * r.widths_s
-        return float(value - lam @ room), used - room, parts, int(kept)
-
-
 def search(pricing: Pricing, iterations: int) -> tuple[Floats, int]:
     """Maximise D: best constant price first, then Adam on its logarithm by bin."""
     zero = np.zeros(len(pricing.relaxed.widths_s))
@@ -156,14 +109,14 @@ def search(pricing: Pricing, iterations: int) -> tuple[Floats, int]:
     for step in range(1, iterations + 1):
         left = 1.0 - step / (iterations + 1)
         lam = np.exp(log_lam)
-        value, slope, _, _ = pricing.evaluate(lam, softness=0.02 + 0.2 * left**2)
+        value, slope, _, _ = pricing.evaluate(lam, softness=0.001 + 0.1 * left**2.5)
         if value > best_value:
             best_value, best = value, lam
         uphill = slope * lam
         mean = 0.9 * mean + 0.1 * uphill
-        square = 0.95 * square + 0.05 * uphill**2
-        scale = np.sqrt(square / (1.0 - 0.95**step)) + 1e-12 * np.max(np.abs(uphill)) + 1e-300
-        log_lam = log_lam + (0.01 + 0.4 * left**2) * (mean / (1.0 - 0.9**step)) / scale
+        square = 0.9 * square + 0.1 * uphill**2
+        scale = np.sqrt(square / (1.0 - 0.9**step)) + 1e-12 * np.max(np.abs(uphill)) + 1e-300
+        log_lam = log_lam + (0.002 + 0.4 * left**2.5) * (mean / (1.0 - 0.9**step)) / scale
     value = pricing.evaluate(np.exp(log_lam))[0]
     return (np.exp(log_lam) if value > best_value else best), iterations
 
@@ -205,110 +158,3 @@ def _note(cluster: Cluster, prewarm: bool) -> str:
     who = "every policy" if prewarm else "every policy that starts a function's only instance late"
     drops = ", refusals included" if cluster.objective.drop_usd > 0.0 else " that refuses nothing"
     return f"relaxation; below {who}{drops}, from an empty cluster, all requests served or refused"
-
-
-@njit(cache=True)
-def _price(  # type: ignore[no-untyped-def]
-    lam,
-    widths_s,
-    price,
-    wait_usd_s,
-    size_gib,
-    offsets,
-    bins,
-    after_s,
-    fixed_usd,
-    load_usd,
-    late_usd,
-    copy_usd,
-    never_usd,
-    first,
-    softness,
-):
-    """Sum the cheapest options; scatter the memory that they use, softly, over the bins."""
-    count = len(lam)
-    kappa, before = np.empty(count), np.zeros(count + 1)
-    cost, share = np.empty(4), np.empty(4)
-    level, part = np.empty(count + 1), np.empty(count)
-    used, parts = np.zeros(count), np.zeros(3)
-    at = np.empty(5)
-    value, kept = 0.0, 0
-    for fn in range(len(offsets) - 1):
-        if offsets[fn] == offsets[fn + 1]:
-            continue
-        for b in range(count):
-            kappa[b] = min(size_gib[fn] * (price + lam[b]), wait_usd_s)
-            before[b + 1] = before[b] + kappa[b] * widths_s[b]
-        level[:] = 0.0
-        part[:] = 0.0
-        for i in range(offsets[fn], offsets[fn + 1]):
-            for k in range(5):
-                at[k] = before[bins[i, k]] + kappa[bins[i, k]] * after_s[i, k]
-            spell = at[2] - at[1]
-            cost[0] = np.inf if first[i] else at[1] - at[0]
-            cost[1] = fixed_usd[i, 0] + at[1] - at[3]
-            cost[2] = fixed_usd[i, 1] + at[1] - at[4]
-            cost[3] = never_usd[i] - spell
-            pick = 0
-            for k in range(1, 4):
-                if cost[k] < cost[pick]:
-                    pick = k
-            value += spell + cost[pick]
-            kept += pick == KEEP
-            if pick in (RELOAD, HOST):
-                parts[0] += copy_usd[pick - 1, i]
-                parts[1] += load_usd[pick - 1, i]
-                parts[2] += late_usd[pick - 1, i]
-            elif pick == NEVER:
-                parts[2] += never_usd[i]
-            _soften(cost, pick, softness, share)
-            busy = 1.0 - share[3]
-            _hold(level, part, bins[i, 1], after_s[i, 1], bins[i, 2], after_s[i, 2], busy)
-            _hold(level, part, bins[i, 0], after_s[i, 0], bins[i, 1], after_s[i, 1], share[0])
-            for k in range(2):
-                if share[k + 1] > 0.0:
-                    _hold(
-                        level,
-                        part,
-                        bins[i, k + 3],
-                        after_s[i, k + 3],
-                        bins[i, 1],
-                        after_s[i, 1],
-                        share[k + 1],
-                    )
-        held = 0.0
-        for b in range(count):
-            held += level[b]
-            seconds = held * widths_s[b] + part[b]
-            if size_gib[fn] * (price + lam[b]) <= wait_usd_s:
-                used[b] += size_gib[fn] * seconds
-                parts[0] += size_gib[fn] * price * seconds
-            else:
-                parts[2] += wait_usd_s * seconds
-    return value, used, parts, kept
-
-
-@njit(cache=True, inline="always")
-def _soften(cost, pick, softness, share):  # type: ignore[no-untyped-def]
-    """Share one unit among the options by a soft minimum; all to `pick` at softness 0."""
-    if softness == 0.0:
-        share[:] = 0.0
-        share[pick] = 1.0
-        return
-    scale = softness * (abs(cost[pick]) + 1e-300)
-    total = 0.0
-    for k in range(4):
-        away = (cost[k] - cost[pick]) / scale
-        share[k] = np.exp(-away) if away < 12.0 else 0.0
-        total += share[k]
-    for k in range(4):
-        share[k] /= total
-
-
-@njit(cache=True, inline="always")
-def _hold(level, part, low, low_s, high, high_s, share):  # type: ignore[no-untyped-def]
-    """Add `share` instances from one (bin, seconds) to another."""
-    level[low] += share
-    part[low] -= share * low_s
-    level[high] -= share
-    part[high] += share * high_s
