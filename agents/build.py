@@ -105,7 +105,7 @@ def build_cluster(
         functions,
         _build("cluster.objective", Objective, node["objective"]),
         first_bin_s=node["first_bin_s"] / scenario["compress"],
-        profile=scenario["profile"] or to_gpu.profile(scenario["mapping"]),
+        profile=scenario["profile"] or _mapping_profile(scenario["mapping"]),
     )
 
 
@@ -126,24 +126,25 @@ def azure_functions(
     **options: Any,
 ) -> Workload:
     """Load the Azure Functions trace of 2019; a path left out is looked for on this machine."""
-    return traffic.azure_functions.load(
-        _located(path, "azure_functions_2019_d07_invocations"),
-        _located(durations_path, "azure_functions_2019_d07_durations"),
-        rng=rng,
-        **options,
-    )
+    files = {
+        "invocations_path": _located(path, "azure_functions_2019_d07_invocations"),
+        "durations_path": _located(durations_path, "azure_functions_2019_d07_durations"),
+    }
+    return _call("workload", traffic.azure_functions.load, {**files, "rng": rng, **options})
 
 
-def azure_llm(path: str | None = None, trace: str = "azure_llm_2023_conv", **options: Any) -> Any:
+def azure_llm(
+    path: str | None = None, trace: str = "azure_llm_2023_conv", **options: Any
+) -> Workload:
     """Load an Azure LLM trace; a path left out is looked for on this machine."""
-    return traffic.azure_llm.load(_located(path, trace), **options)
+    return _call("workload", traffic.azure_llm.load, {"path": _located(path, trace), **options})
 
 
 def synthetic(rng: np.random.Generator, **options: Any) -> Workload:
     """Draw synthetic traffic; `mix` may be a mapping of shares."""
     if options.get("mix") is not None:
         options["mix"] = _build("workload.mix", traffic.synthetic.Mix, options["mix"])
-    return traffic.generate(rng, **options)
+    return _call("workload", traffic.generate, {"rng": rng, **options})
 
 
 def plain(node: ConfigNode) -> dict[str, Any]:
@@ -169,6 +170,10 @@ def _functions(
     return draw(workload, np.random.default_rng([seed, 2]))
 
 
+def _mapping_profile(mapping: str) -> str:
+    return "the workload's own table" if mapping == "table" else to_gpu.profile(mapping)
+
+
 def _located(path: str | None, name: str) -> Path:
     """Return the path given, or where the trace of that name lies."""
     if path is not None:
@@ -190,6 +195,7 @@ def _build(field: str, kind: type[Any], node: Mapping[str, Any]) -> Any:
 
 
 def _call(field: str, target: Any, options: dict[str, Any]) -> Any:
+    """Call with arguments from a config; one that the target does not take is a mistake."""
     signature = inspect.signature(target)
     try:
         signature.bind(**options)

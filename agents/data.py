@@ -22,8 +22,8 @@ def main(cfg: DictConfig) -> None:
     if cfg.action == "list":
         _list()
         return
-    if cfg.name is None:
-        raise SpecError("name", None, " | ".join(TRACES))
+    if cfg.name not in TRACES:
+        raise SpecError("name", cfg.name, " | ".join(TRACES))
     try:
         print(_fetch(cfg))
     except FetchError as error:
