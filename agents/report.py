@@ -20,6 +20,11 @@ from stoker.agents.page import page
 from stoker.agents.scores import References, Score
 from stoker.agents.wording import Column, cost_columns, findings, service_columns
 
+COMPARED = {
+    "sum": "compared by the ratio of their sums",
+    "median": "compared by the median of the cells' ratios",
+    "geomean": "compared by the geometric mean of the cells' ratios",
+}
 PACKAGES = ("stoker", "numpy", "numba", "torch", "stable-baselines3", "gymnasium", "onnxruntime")
 
 
@@ -32,6 +37,7 @@ def write_report(
     provenance: Mapping[str, Any] | None = None,
     config: str = "",
     slo_target: float | None = None,
+    how: str = "sum",
 ) -> Path:
     """Write the report of an evaluation.
 
@@ -43,17 +49,18 @@ def write_report(
         provenance: what the result rests on: trace source, profile, seeds, budget of the tuning.
         config: the run's configuration as YAML.
         slo_target: attainment at which dollars are matched; None = the best published policy's.
+        how: costs are compared by ratio of sums, or by `median` | `geomean` of the cells' ratios.
     """
     full = tables.check_rows(rows)
     main = tables.headline(full)
     known = scores.references(main)
     target = scores.default_target(main, known) if slo_target is None else slo_target
-    lines = scores.score(full, rng, target)
-    groups = scores.by_ratio(full, rng)
+    lines = scores.score(full, rng, target, how)
+    groups = scores.by_ratio(full, rng, how)
     body = [
         f"<h1>{escape(title)}</h1>",
         _headline(lines, known),
-        _tables(lines, known, target, len(tables.cells(main))),
+        _tables(lines, known, target, len(tables.cells(main)), how),
         _charts(full, lines, groups, known),
         _provenance(main, dict(provenance or {}), config),
     ]
@@ -80,12 +87,12 @@ def _headline(lines: Sequence[Score], known: References) -> str:
     return f'<section class="lead"><p>{escape(first)}</p><ul>{items}</ul></section>'
 
 
-def _tables(lines: Sequence[Score], known: References, target: float, cells: int) -> str:
+def _tables(lines: Sequence[Score], known: References, target: float, cells: int, how: str) -> str:
     return (
         "<section><h2>Scores</h2>"
         f"<p>{cells} cells (scenario, ratio, trace, seed); every policy ran in each of them. "
-        "Brackets hold 95 % intervals, from a bootstrap over cells, paired by cell. Oracle and "
-        "bound know the future and are no candidates.</p>"
+        f"Brackets hold 95 % intervals, from a bootstrap over cells; costs are {COMPARED[how]}, "
+        "paired by cell. Oracle and bound know the future and are no candidates.</p>"
         + _table("dollars", cost_columns(known, target), lines)
         + _table("service", service_columns(), [line for line in lines if line.kind != "bound"])
         + '<p class="note">GPU-seconds: mean a cell, by kind.</p>'

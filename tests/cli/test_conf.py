@@ -83,3 +83,10 @@ def test_a_policy_of_ones_own_joins_an_evaluation() -> None:
     cfg = composed("evaluate", *rewrite("evaluate", ["policy=my dir/mine.py:Mine"]))
     assert cfg.policies.yours._target_ == "my dir/mine.py:Mine"
     assert "hazard" in cfg.policies
+
+
+def test_an_experiment_wins_over_the_command_and_the_command_line_over_both() -> None:
+    cfg = composed("train", "experiment=quickstart", "workload.hours=1.5")
+    assert cfg.ratios == [0.5, 0.7] and cfg.workload.functions == 200
+    assert cfg.workload.hours == 1.5
+    assert cfg.scenario.name == "fifo_links" and cfg.scenario.part == "train"
