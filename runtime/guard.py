@@ -1,0 +1,168 @@
+"""Stands between a policy and the cluster: late, raising or senseless, it is replaced at once.
+
+Each time that the policy does not give a usable decision within its budget, a named fallback
+decides instead, and the reason is counted.  Units: seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from stoker.baselines.base import Policy
+from stoker.envs.cluster.decision import Decision, Snapshot
+from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.spec import Cluster
+
+KEPT_TIMES = 10_000
+
+
+class KeepAll(Policy):
+    """Keep what is loaded until memory is short; load on demand: safe on any cluster."""
+
+    tick_s = float("inf")
+
+    def reset(self, cluster: Cluster, rows: int) -> None:
+        """Take the shape of the cluster."""
+        self._shape = (rows, len(cluster.functions))
+
+    def decide(self, snapshot: Snapshot) -> Decision:
+        """Let eviction decide."""
+        return Decision(
+            keep_alive_s=np.full(self._shape, np.inf),
+            host_keep_alive_s=np.full(self._shape, np.inf),
+            prewarm=np.zeros(self._shape, np.int32),
+            prewarm_after_s=np.full(self._shape, np.inf),
+        )
+
+
+@dataclass
+class GuardCounts:
+    """What the guard saw."""
+
+    decisions: int = 0
+    fallbacks: Counter[str] = field(default_factory=Counter)
+    """By reason: slow, raised, malformed, nan."""
+    last_error: str = ""
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMES))
+    """Time of each decision that came within the budget."""
+
+
+class Guard:
+    """Asks a policy, within a time budget, and a fallback where that fails.
+
+    The policy runs on a thread of its own, so a slow one delays nobody.  While an answer that is
+    overdue is still being computed the policy is not asked again.
+
+    Args:
+        policy: under guard.
+        cluster: that the decisions are for.
+        fallback: a policy that cannot fail; None = KeepAll.
+        budget_s: time for one decision.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        cluster: Cluster,
+        fallback: Policy | None = None,
+        budget_s: float = 0.1,
+    ) -> None:
+        if not budget_s > 0.0:
+            raise SpecError("guard.budget_s", budget_s, "a time > 0")
+        self.policy = policy
+        self.fallback = fallback if fallback is not None else KeepAll()
+        self.counts = GuardCounts()
+        self._budget_s = budget_s
+        self._shape = (1, len(cluster.functions))
+        self._overdue: asyncio.Future[Decision] | None = None
+        self.policy.reset(cluster, 1)
+        self.fallback.reset(cluster, 1)
+
+    @property
+    def fallback_name(self) -> str:
+        """Who decides when the policy does not."""
+        return type(self.fallback).__name__
+
+    async def decide(self, snapshot: Snapshot) -> Decision:
+        """Return the policy's decision, or the fallback's."""
+        self.counts.decisions += 1
+        began = time.perf_counter()
+        decision: Any
+        decision, reason = await self._ask(snapshot)
+        if not reason:
+            self.counts.seconds.append(time.perf_counter() - began)
+            reason = self._fault(decision)
+        if reason:
+            self.counts.fallbacks[reason] += 1
+            decision = self.fallback.decide(snapshot)
+        chosen: Decision = decision
+        return chosen
+
+    async def _ask(self, snapshot: Snapshot) -> tuple[Any, str]:
+        if self._overdue is not None and not self._overdue.done():
+            return None, "slow"
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Decision] = loop.create_future()
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        thread = threading.Thread(
+            target=_decide, args=(loop, answer, self.policy, snapshot), daemon=True
+        )
+        thread.start()
+        done, _ = await asyncio.wait({answer}, timeout=self._budget_s)
+        if not done:
+            self._overdue = answer
+            return None, "slow"
+        error = answer.exception()
+        if error is not None:
+            self.counts.last_error = f"{type(error).__name__}: {error}"
+            return None, "raised"
+        return answer.result(), ""
+
+    def _fault(self, decision: object) -> str:
+        if not isinstance(decision, Decision):
+            return "malformed"
+        for name in (f.name for f in fields(Decision)):
+            value = getattr(decision, name)
+            if value is None:
+                continue
+            try:
+                array = np.broadcast_to(np.asarray(value, np.float64), self._shape)
+            except (TypeError, ValueError):
+                return "malformed"
+            if np.isnan(array).any():
+                return "nan"
+        return ""
+
+
+def _decide(
+    loop: asyncio.AbstractEventLoop,
+    answer: asyncio.Future[Decision],
+    policy: Policy,
+    snapshot: Snapshot,
+) -> None:
+    outcome: Decision | Exception
+    try:
+        outcome = policy.decide(snapshot)
+    except Exception as error:
+        outcome = error
+
+    def settle() -> None:
+        if answer.done():
+            return
+        if isinstance(outcome, Exception):
+            answer.set_exception(outcome)
+        else:
+            answer.set_result(outcome)
+
+    try:
+        loop.call_soon_threadsafe(settle)
+    except RuntimeError:
+        # The loop closed before a slow policy was done: nobody waits for this.
+        return

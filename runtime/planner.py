@@ -1,0 +1,53 @@
+"""What the controller asks of a planner: facts in, effects out, no clock and no input of its own.
+
+The compiled cluster engine in live mode is the planner, so the runtime follows the very rules
+that the simulator follows.  Units: seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from stoker.envs.cluster.decision import Decision, Snapshot
+from stoker.runtime.effects import Effect
+
+
+class Planner(Protocol):
+    """Keep-alive, eviction, placement, batching: decided, not done."""
+
+    def arrive(self, t: float, fn: int, service_hint: float | None = None) -> int:
+        """Take in a request and return its number."""
+        ...
+
+    def ready(self, t: float, instance: int) -> None:
+        """An instance has been brought up."""
+        ...
+
+    def completed(self, t: float, request_head: int) -> None:
+        """The batch with this request at its head has been served."""
+        ...
+
+    def failed(self, t: float, instance: int) -> None:
+        """An instance is lost; what was in flight on it has failed."""
+        ...
+
+    def advance(self, t: float) -> None:
+        """Fire the timers up to t."""
+        ...
+
+    def next_timer(self) -> float:
+        """Time of the next timer; inf = none."""
+        ...
+
+    def apply(self, decision: Decision) -> None:
+        """Take over standing orders."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """What a policy sees now."""
+        ...
+
+    def effects(self) -> Sequence[Effect]:
+        """Return what is to be done since the last call, in order."""
+        ...
