@@ -11,8 +11,8 @@ k of them are on time:
 O(n * n * B) time, O(n * B) memory.
 
 Shapes: n requests, B largest batch.  Units: seconds.
-Source: a relative of the dynamic programs of Baptiste, "Batching identical jobs", Mathematical Methods
-of Operations Research 2000, for agreeable deadlines.
+Source: a relative of the dynamic programs of Baptiste, "Batching identical jobs", Mathematical
+Methods of Operations Research 2000.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def lower_bound(
     workload: Workload,
     *,
     iterations: int = 200,
-    bins: int = 1024,
+    bins: int | None = None,
     prewarm: bool = True,
 ) -> Bound:
     """Bound the cost of every policy from below; see `relaxation` for the exact statement.
@@ -67,12 +67,15 @@ def lower_bound(
         cluster: prices, sizes and start-up times.
         workload: the requests, all known in advance.
         iterations: steps of the price search; more is tighter.
-        bins: time bins of the memory price, at least 2; more is tighter.
+        bins: time bins of the memory price, at least 2; more is tighter. None = one a request,
+            within 64 and 16,384.
         prewarm: False = only policies that start a function's only instance on demand.
 
     Returns:
         The bound; equal inputs give equal outputs.
     """
+    if bins is None:
+        bins = min(max(len(workload), 64), 16_384)
     relaxed = relax(cluster, workload, bins=bins, prewarm=prewarm)
     pricing = Pricing(relaxed)
     free = pricing.evaluate(np.zeros(len(relaxed.widths_s)))[0]

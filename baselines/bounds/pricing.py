@@ -81,25 +81,42 @@ def _price(  # type: ignore[no-untyped-def]
     first,
     softness,
 ):
-    """Sum the cheapest options; scatter the memory that they use, softly, over the bins."""
+    """Sum the cheapest options; scatter the memory that they use, softly, over the bins.
+
+    Functions small enough that memory is cheaper than waiting in every bin share one running total
+    and one account of memory in use, in GiB; the others have their own, in instances.
+    """
     count = len(lam)
+    rate = price + lam
+    total, ceiling = np.zeros(count + 1), 0.0
+    for b in range(count):
+        total[b + 1] = total[b] + rate[b] * widths_s[b]
+        ceiling = max(ceiling, rate[b])
     kappa, before = np.empty(count), np.zeros(count + 1)
-    cost, share = np.empty(4), np.empty(4)
-    level, part = np.empty(count + 1), np.empty(count)
+    shared_level, shared_part = np.zeros(count + 1), np.zeros(count)
+    own_level, own_part = np.empty(count + 1), np.empty(count)
+    cost, share, at = np.empty(4), np.empty(4), np.empty(5)
     used, parts = np.zeros(count), np.zeros(3)
-    at = np.empty(5)
     value, kept = 0.0, 0
     for fn in range(len(offsets) - 1):
         if offsets[fn] == offsets[fn + 1]:
             continue
-        for b in range(count):
-            kappa[b] = min(size_gib[fn] * (price + lam[b]), wait_usd_s)
-            before[b + 1] = before[b] + kappa[b] * widths_s[b]
-        level[:] = 0.0
-        part[:] = 0.0
+        size = size_gib[fn]
+        pooled = size * ceiling <= wait_usd_s
+        if pooled:
+            slope, height, scale, weight = rate, total, size, size
+            level, part = shared_level, shared_part
+        else:
+            for b in range(count):
+                kappa[b] = min(size * rate[b], wait_usd_s)
+                before[b + 1] = before[b] + kappa[b] * widths_s[b]
+            own_level[:] = 0.0
+            own_part[:] = 0.0
+            slope, height, scale, weight = kappa, before, 1.0, 1.0
+            level, part = own_level, own_part
         for i in range(offsets[fn], offsets[fn + 1]):
             for k in range(5):
-                at[k] = before[bins[i, k]] + kappa[bins[i, k]] * after_s[i, k]
+                at[k] = scale * (height[bins[i, k]] + slope[bins[i, k]] * after_s[i, k])
             spell = at[2] - at[1]
             cost[0] = np.inf if first[i] else at[1] - at[0]
             cost[1] = fixed_usd[i, 0] + at[1] - at[3]
@@ -118,29 +135,26 @@ def _price(  # type: ignore[no-untyped-def]
             elif pick == NEVER:
                 parts[2] += never_usd[i]
             _soften(cost, pick, softness, share)
-            busy = 1.0 - share[3]
+            busy = weight * (1.0 - share[3])
             _hold(level, part, bins[i, 1], after_s[i, 1], bins[i, 2], after_s[i, 2], busy)
-            _hold(level, part, bins[i, 0], after_s[i, 0], bins[i, 1], after_s[i, 1], share[0])
-            for k in range(2):
-                if share[k + 1] > 0.0:
-                    _hold(
-                        level,
-                        part,
-                        bins[i, k + 3],
-                        after_s[i, k + 3],
-                        bins[i, 1],
-                        after_s[i, 1],
-                        share[k + 1],
-                    )
-        held = 0.0
-        for b in range(count):
-            held += level[b]
-            seconds = held * widths_s[b] + part[b]
-            if size_gib[fn] * (price + lam[b]) <= wait_usd_s:
-                used[b] += size_gib[fn] * seconds
-                parts[0] += size_gib[fn] * price * seconds
-            else:
-                parts[2] += wait_usd_s * seconds
+            for k in (0, 3, 4):
+                held = weight * share[max(k - 2, 0)]
+                if held > 0.0:
+                    _hold(level, part, bins[i, k], after_s[i, k], bins[i, 1], after_s[i, 1], held)
+        if not pooled:
+            held = 0.0
+            for b in range(count):
+                held += level[b]
+                seconds = held * widths_s[b] + part[b]
+                if size * rate[b] <= wait_usd_s:
+                    used[b] += size * seconds
+                else:
+                    parts[2] += wait_usd_s * seconds
+    held = 0.0
+    for b in range(count):
+        held += shared_level[b]
+        used[b] += held * widths_s[b] + shared_part[b]
+        parts[0] += price * used[b]
     return value, used, parts, kept
 
 
