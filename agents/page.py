@@ -30,7 +30,8 @@ table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabu
 th, td { padding: 6px 14px 6px 0; text-align: right; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; font-weight: 600; padding-left: 8px; }
-.dollars th:nth-child(2), .dollars td:nth-child(2) { text-align: left; }
+.dollars th:nth-child(2), .dollars td:nth-child(2), .ratios th:nth-child(3),
+.ratios td:nth-child(3) { text-align: left; }
 td small { color: var(--soft); font-size: 12px; }
 tr.learned td { background: var(--mark); }
 tr.oracle td, tr.bound td { color: var(--soft); font-style: italic; }

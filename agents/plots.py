@@ -19,8 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stoker.agents import tables
-from stoker.agents.scores import References, Score, frontier
-from stoker.agents.stats import Interval, lower_hull
+from stoker.agents.scores import Group, Score, frontier
+from stoker.agents.stats import lower_hull
 
 INK = "#010203"
 """Stands for the page's text colour."""
@@ -54,7 +54,7 @@ WIDTH = 9.2
 """Inches."""
 TOP_RATIO = 1.6
 """Costs above this multiple of the best published policy's lie off the chart."""
-Groups = Mapping[tuple[str, float], tuple[References, Mapping[str, Interval]]]
+Groups = Mapping[tuple[str, float], Group]
 
 
 def colours(scores: Sequence[Score]) -> dict[str, str]:
@@ -74,7 +74,7 @@ def cost_by_ratio(groups: Groups, scores: Sequence[Score]) -> str:
     hues = colours(scores)
     with _figure("ratio", 3.9, len(scenarios)) as (figure, axes, out):
         for axis, scenario in zip(axes, scenarios, strict=True):
-            here = {ratio: both for (name, ratio), both in groups.items() if name == scenario}
+            here = {ratio: group for (name, ratio), group in groups.items() if name == scenario}
             _ratio_panel(axis, here, scores, hues)
             axis.set_title(scenario, loc="left")
         axes[0].set_ylabel("cost against the best published")
@@ -145,14 +145,14 @@ def gpu_seconds(scores: Sequence[Score]) -> str:
 
 def _ratio_panel(
     axis: Axes,
-    groups: Mapping[float, tuple[References, Mapping[str, Interval]]],
+    groups: Mapping[float, Group],
     scores: Sequence[Score],
     hues: Mapping[str, str],
 ) -> None:
     ratios = list(groups)
     spread = np.linspace(-0.28, 0.28, max(len(scores), 2))
     for at, score in enumerate(scores):
-        costs = [groups[ratio][1].get(score.policy) for ratio in ratios]
+        costs = [groups[ratio].vs_published.get(score.policy) for ratio in ratios]
         found = [(i, c) for i, c in enumerate(costs) if c is not None and c.value <= TOP_RATIO]
         if not found:
             continue

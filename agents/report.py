@@ -18,7 +18,15 @@ import numpy as np
 from stoker.agents import plots, scores, tables
 from stoker.agents.page import page
 from stoker.agents.scores import References, Score
-from stoker.agents.wording import Column, cost_columns, findings, service_columns
+from stoker.agents.wording import (
+    RATIO_HEADS,
+    Column,
+    candidates,
+    cost_columns,
+    findings,
+    ratio_rows,
+    service_columns,
+)
 
 COMPARED = {
     "sum": "compared by the ratio of their sums",
@@ -61,6 +69,7 @@ def write_report(
         f"<h1>{escape(title)}</h1>",
         _headline(lines, known),
         _tables(lines, known, target, len(tables.cells(main)), how),
+        _by_ratio(groups, lines),
         _charts(full, lines, groups, known),
         _provenance(main, dict(provenance or {}), config),
     ]
@@ -95,8 +104,21 @@ def _tables(lines: Sequence[Score], known: References, target: float, cells: int
         "paired by cell. Oracle and bound know the future and are no candidates.</p>"
         + _table("dollars", cost_columns(known, target), lines)
         + _table("service", service_columns(), [line for line in lines if line.kind != "bound"])
-        + '<p class="note">GPU-seconds: mean a cell, by kind.</p>'
+        + '<p class="note">P50, P95, P99: latency, mean over cells. GPU-seconds: mean a cell.</p>'
         + "</section>"
+    )
+
+
+def _by_ratio(groups: plots.Groups, lines: Sequence[Score]) -> str:
+    """Set out the candidates at every ratio, where an average could hide a loss."""
+    rows = ratio_rows(groups, candidates(lines))
+    if not rows:
+        return ""
+    head = "".join(f"<th>{escape(name)}</th>" for name in RATIO_HEADS)
+    body = "".join("<tr>" + "".join(map(_td, row)) + "</tr>" for row in rows)
+    return (
+        '<section><h2>At each memory ratio</h2><div class="wide"><table class="ratios"><thead>'
+        f"<tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
     )
 
 
@@ -162,22 +184,26 @@ def _figure(title: str, svg: str, note: str) -> str:
 
 
 def _best_named(groups: plots.Groups) -> str:
-    named = [
-        f"{known.published} at {ratio:g}"
-        for (_, ratio), (known, _) in groups.items()
-        if known.published
-    ]
-    return f"Best published: {', '.join(named)}." if named else ""
+    named: dict[str, list[str]] = {}
+    for place, group in groups.items():
+        if group.known.published:
+            named.setdefault(group.known.published, []).append(_place(place))
+    said = "; ".join(f"{name} at {', '.join(places)}" for name, places in named.items())
+    return f"Best published: {said}." if said else ""
 
 
 def _off_chart(groups: plots.Groups) -> str:
     far = [
-        f"{name} at {ratio:g} ({cost.value:.1f}x)"
-        for (_, ratio), (_, costs) in groups.items()
-        for name, cost in costs.items()
+        f"{name} at {_place(place)} ({cost.value:.1f}x)"
+        for place, group in groups.items()
+        for name, cost in group.vs_published.items()
         if cost.value > plots.TOP_RATIO
     ]
     return f"Off the chart: {', '.join(far)}." if far else ""
+
+
+def _place(place: tuple[str, float]) -> str:
+    return f"{place[0]} {place[1]:g}"
 
 
 def _provenance(rows: Sequence[tables.Row], given: dict[str, Any], config: str) -> str:

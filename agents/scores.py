@@ -60,6 +60,16 @@ class Score:
     """GPU-seconds by kind, mean a cell."""
 
 
+@dataclass(frozen=True)
+class Group:
+    """Cost ratios within one (scenario, ratio), by policy."""
+
+    known: References
+    vs_published: dict[str, Interval]
+    vs_hazard: dict[str, Interval]
+    """Empty without a hazard index."""
+
+
 def references(rows: Sequence[Row]) -> References:
     """Find the opponents and yardsticks among the headline rows."""
     best = {kinds: _cheapest(rows, kinds) for kinds in ("published", "hazard", "oracle", "bound")}
@@ -100,8 +110,8 @@ def default_target(rows: Sequence[Row], known: References) -> float:
 
 def by_ratio(
     rows: Sequence[Row], rng: np.random.Generator, how: str = "sum"
-) -> dict[tuple[str, float], tuple[References, dict[str, Interval]]]:
-    """Return, a (scenario, ratio), the cost of each policy relative to the best published there.
+) -> dict[tuple[str, float], Group]:
+    """Compare the policies within each (scenario, ratio), against the best published there.
 
     Without a published policy in the rows, the cheapest policy takes its place.
     """
@@ -111,15 +121,21 @@ def by_ratio(
         here = [row for row in main if tables.cell(row)[:2] == group]
         known = references(here)
         base = known.published or _cheapest(here, *tables.DEPLOYABLE) or str(here[0]["policy"])
-        at = tables.cells(here)
-        reference = tables.column(here, base, "total_usd", at)
-        out[group] = (
-            known,
-            {
-                name: stats.paired_ratio(tables.column(here, name, "total_usd", at), reference, rng)
-                for name in tables.policies(here)
-            },
-        )
+        costs = {
+            name: tables.column(here, name, "total_usd", tables.cells(here))
+            for name in tables.policies(here)
+        }
+
+        def against(
+            other: str | None, costs: dict[str, NDArray[np.float64]] = costs
+        ) -> dict[str, Interval]:
+            if other is None:
+                return {}
+            return {
+                name: stats.paired_ratio(usd, costs[other], rng, how) for name, usd in costs.items()
+            }
+
+        out[group] = Group(known, against(base), against(known.hazard))
     return out
 
 

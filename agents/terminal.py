@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from stoker.agents.scores import References, Score
-from stoker.agents.wording import cost_columns, findings, service_columns
+from stoker.agents.scores import Group, References, Score
+from stoker.agents.wording import (
+    RATIO_HEADS,
+    candidates,
+    cost_columns,
+    findings,
+    ratio_rows,
+    service_columns,
+)
 
 LEAD = ("policy", "kind")
 STYLES = {"learned": "bold", "oracle": "dim", "bound": "dim"}
@@ -33,18 +40,40 @@ def score_tables(scores: Sequence[Score], known: References, slo_target: float) 
     return out
 
 
+def ratio_table(scores: Sequence[Score], groups: Mapping[tuple[str, float], Group]) -> Table:
+    """Lay out the candidates at every memory ratio."""
+    table = Table(title="At each memory ratio", title_justify="left", box=SIMPLE_HEAD)
+    for at, head in enumerate(RATIO_HEADS):
+        table.add_column(head, justify="right" if at in (1, 3, 4) else "left")
+    for row in ratio_rows(groups, candidates(scores)):
+        table.add_row(*row)
+    return table
+
+
 def print_scores(
     scores: Sequence[Score],
     known: References,
     slo_target: float,
     console: Console | None = None,
+    groups: Mapping[tuple[str, float], Group] | None = None,
 ) -> None:
-    """Print the findings and the tables; wide enough for a file where there is no terminal."""
+    """Print the findings and the tables; wide enough for a file where there is no terminal.
+
+    Args:
+        scores: of `scores.score`.
+        known: whom they are measured against.
+        slo_target: attainment at which dollars are matched.
+        console: where to; standard output if not given.
+        groups: of `scores.by_ratio`; adds the candidates at each ratio.
+    """
     console = console or Console()
     if not console.is_terminal:
         console = Console(file=console.file, width=180)
     for line in findings(scores, known):
         console.print(line, highlight=False, markup=False)
-    for table in score_tables(scores, known, slo_target):
+    shown = score_tables(scores, known, slo_target)
+    if groups:
+        shown.append(ratio_table(scores, groups))
+    for table in shown:
         console.print()
         console.print(table)

@@ -6,11 +6,11 @@ Units: dollars, seconds, GPU-seconds; relative figures in percent.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stoker.agents import tables
-from stoker.agents.scores import References, Score
+from stoker.agents.scores import Group, References, Score
 from stoker.agents.stats import Interval
 
 NONE = "\u2013"
@@ -23,6 +23,9 @@ KIND_WORDS = {
     "oracle": "oracle",
     "bound": "bound",
 }
+
+
+RATIO_HEADS = ("scenario", "ratio", "policy", "vs best published", "vs hazard")
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def service_columns() -> list[Column]:
         Column("cold s", lambda s: number(s.cold_s), "seconds waited for cold starts, mean a cell"),
         Column("P50 s", lambda s: number(s.p50_s), ""),
         Column("P95 s", lambda s: number(s.p95_s), ""),
-        Column("P99 s", lambda s: number(s.p99_s), "P50, P95, P99: latency, mean over cells"),
+        Column("P99 s", lambda s: number(s.p99_s), ""),
         Column("SLO", lambda s: percent(s.slo_attainment), "requests in time; drops are misses"),
         *(
             Column(f"{head} GPU-s", lambda s, key=key: number(s.gpu_s[key]), "")
@@ -160,7 +163,8 @@ def findings(scores: Sequence[Score], known: References) -> list[str]:
     best = field[0]
     lines = [
         f"{best.policy} ({KIND_WORDS[best.kind]}) has the lowest cost of the {len(field)} policies "
-        f"that could be deployed: ${with_interval(best.cost_usd, number)} a cell."
+        f"that could be deployed: ${with_interval(best.cost_usd, number)} a cell"
+        f"{_doubt(best, known)}."
     ]
     subjects = [best] + [s for s in field[1:] if s.kind in ("learned", "yours")]
     for subject in subjects:
@@ -174,6 +178,37 @@ def findings(scores: Sequence[Score], known: References) -> list[str]:
             lines.append(verdict(subject.policy, subject.vs_hazard, other))
     lines += [_below(score) for score in field if score.regret.value < 0.0]
     return lines
+
+
+def _doubt(best: Score, known: References) -> str:
+    """Say so where the lead over an opponent may be chance."""
+    against = ((known.hazard, best.vs_hazard), (known.published, best.vs_published))
+    close = [
+        name
+        for name, ratio in against
+        if name not in (None, best.policy) and not ratio.excludes(1.0)
+    ]
+    return f", but not surely lower than {' or '.join(map(str, close))}" if close else ""
+
+
+def ratio_rows(groups: Mapping[tuple[str, float], Group], names: Sequence[str]) -> list[list[str]]:
+    """Return scenario, ratio, policy, cost against the best published and against the hazard."""
+    rows = []
+    for (scenario, ratio), group in groups.items():
+        for name in names:
+            published = f"{change(group.vs_published[name])} ({group.known.published})"
+            hazard = change(group.vs_hazard[name]) if group.vs_hazard else NONE
+            if name == group.known.hazard:
+                hazard = NONE
+            if group.known.published in (None, name):
+                published = NONE
+            rows.append([scenario, f"{ratio:g}", name, published, hazard])
+    return rows
+
+
+def candidates(scores: Sequence[Score]) -> list[str]:
+    """Return the policies whose cost at every ratio is of interest."""
+    return [score.policy for score in scores if score.kind in ("learned", "yours", "hazard")]
 
 
 def _below(score: Score) -> str:

@@ -132,9 +132,14 @@ def test_by_ratio_compares_with_the_best_published_there(rng: np.random.Generato
         if row["policy"] == "ttl" and row["ratio"] == 0.7:
             row["total_usd"] *= 0.5
     groups = scores.by_ratio(rows, rng)
-    assert groups["fifo_links", 0.5][0].published == "faascache"
-    known, costs = groups["fifo_links", 0.7]
-    assert known.published == "ttl" and costs["residual"].value == pytest.approx(0.85 / 0.75)
+    assert groups["fifo_links", 0.5].known.published == "faascache"
+    group = groups["fifo_links", 0.7]
+    assert group.known.published == "ttl"
+    assert group.vs_published["residual"].value == pytest.approx(0.85 / 0.75)
+    assert group.vs_hazard["residual"].value == pytest.approx(0.85 / 0.9)
+    (line,) = [r for r in wording.ratio_rows(groups, ["residual"]) if r[1] == "0.7"]
+    assert line[3].startswith("+13.3 %") and line[3].endswith("(ttl)")
+    assert line[4].startswith("\u22125.6 %")
 
 
 def test_scores_become_json_without_nan(rng: np.random.Generator) -> None:
@@ -160,6 +165,19 @@ def test_findings_state_a_loss_as_it_is(rng: np.random.Generator) -> None:
     assert any(line.startswith("residual costs 19.0 % more than the best pub") for line in said)
 
 
+def test_a_lead_that_may_be_chance_is_called_so(rng: np.random.Generator) -> None:
+    rows = make_rows(frontier=False)
+    for row in rows:
+        if row["policy"] == "residual":
+            row["total_usd"] *= 1.2 if row["seed"] else 0.8
+    said = wording.findings(scores.score(rows, rng), scores.references(rows))
+    assert said[0].startswith("hazard") and "surely" not in said[0]
+    for row in rows:
+        row["total_usd"] *= 0.92 if row["policy"] == "residual" else 1.0
+    said = wording.findings(scores.score(rows, rng), scores.references(rows))
+    assert said[0].startswith("residual") and "not surely lower than hazard" in said[0]
+
+
 def test_a_policy_below_the_bound_raises_a_warning(rng: np.random.Generator) -> None:
     rows = make_rows(frontier=False)
     for row in rows:
@@ -179,9 +197,11 @@ def test_numbers_have_three_digits(value: float, text: str) -> None:
 def test_terminal_shows_every_policy_and_the_intervals(rng: np.random.Generator) -> None:
     out = io.StringIO()
     lines, known = scores.score(make_rows(), rng), scores.references(tables.headline(make_rows()))
-    terminal.print_scores(lines, known, 0.95, Console(file=out))
+    groups = scores.by_ratio(make_rows(), rng)
+    terminal.print_scores(lines, known, 0.95, Console(file=out), groups)
     text = out.getvalue()
     assert all(name in text for name in COSTS)
+    assert "At each memory ratio" in text
     assert "\u221215.0 % [\u221215.0, \u221215.0]" in text and "$ at SLO 95.0 %" in text
 
 
