@@ -1,7 +1,9 @@
 """The score of each policy against the opponents and the yardsticks, with intervals.
 
-Costs are compared by the ratio of their sums over all cells, paired by cell. The *best published*
-policy is the one with the lowest sum over the rows given, so per ratio it may be another one.
+The bootstrap draws (trace, seed) pairs, each with all its scenarios and ratios, as those are not
+independent. Costs are compared by the ratio of their sums over all cells, paired by cell. The
+*best published* policy is the one with the lowest sum over the rows given, so at each ratio it may
+be another one.
 
 Shapes: N cells, K frontier points.  Units: dollars, seconds, GPU-seconds; shares 0..1.
 """
@@ -97,7 +99,8 @@ def score(
     known = references(main)
     if slo_target is None:
         slo_target = default_target(main, known)
-    lines = [_score(full, name, known, rng, slo_target, how) for name in tables.policies(main)]
+    draws = _draws(tables.cells(main), rng)
+    lines = [_score(full, name, known, draws, slo_target, how) for name in tables.policies(main)]
     return sorted(lines, key=lambda line: line.cost_usd.value)
 
 
@@ -121,18 +124,22 @@ def by_ratio(
         here = [row for row in main if tables.cell(row)[:2] == group]
         known = references(here)
         base = known.published or _cheapest(here, *tables.DEPLOYABLE) or str(here[0]["policy"])
+        draws = _draws(tables.cells(here), rng)
         costs = {
             name: tables.column(here, name, "total_usd", tables.cells(here))
             for name in tables.policies(here)
         }
 
         def against(
-            other: str | None, costs: dict[str, NDArray[np.float64]] = costs
+            other: str | None,
+            costs: dict[str, NDArray[np.float64]] = costs,
+            draws: stats.Draws = draws,
         ) -> dict[str, Interval]:
             if other is None:
                 return {}
             return {
-                name: stats.paired_ratio(usd, costs[other], rng, how) for name, usd in costs.items()
+                name: stats.paired_ratio(usd, costs[other], draws, how)
+                for name, usd in costs.items()
             }
 
         out[group] = Group(known, against(base), against(known.hazard))
@@ -157,7 +164,7 @@ def _score(
     rows: Sequence[Row],
     name: str,
     known: References,
-    rng: np.random.Generator,
+    draws: stats.Draws,
     target: float,
     how: str,
 ) -> Score:
@@ -167,16 +174,16 @@ def _score(
     def against(other: str | None) -> Interval:
         if other is None:
             return UNDEFINED
-        return stats.paired_ratio(usd, tables.column(rows, other, "total_usd", at), rng, how)
+        return stats.paired_ratio(usd, tables.column(rows, other, "total_usd", at), draws, how)
 
     gap = UNDEFINED
     if known.published is not None and known.oracle is not None:
         start = tables.column(rows, known.published, "total_usd", at)
         end = tables.column(rows, known.oracle, "total_usd", at)
-        gap = stats.gap_closed(usd, start, end, rng)
+        gap = stats.gap_closed(usd, start, end, draws)
     regret = UNDEFINED
     if known.bound is not None:
-        regret = stats.regret(usd, tables.column(rows, known.bound, "total_usd", at), rng)
+        regret = stats.regret(usd, tables.column(rows, known.bound, "total_usd", at), draws)
     plain = {
         key: _weighted(rows, name, key, at)
         for key in ("cold_ratio", "p50_s", "p95_s", "p99_s", "slo_attainment")
@@ -184,20 +191,27 @@ def _score(
     return Score(
         policy=name,
         kind=tables.kind_of(rows, name),
-        cost_usd=stats.mean(usd, rng),
+        cost_usd=stats.mean(usd, draws),
         vs_published=against(known.published),
         vs_hazard=against(known.hazard),
         gap_closed=gap,
         regret=regret,
-        matched=_matched(rows, name, target, rng),
+        matched=_matched(rows, name, target, draws),
         cold_s=float(tables.column(rows, name, "cold_s", at).mean()),
         gpu_s={k: float(tables.column(rows, name, k, at).mean()) for k in tables.GPU_KINDS},
         **plain,
     )
 
 
+def _draws(at: Sequence[tables.Cell], rng: np.random.Generator) -> stats.Draws:
+    """Resample (trace, seed) pairs; every cell by itself where these are not balanced."""
+    units = np.array([f"{trace} {seed}" for _, _, trace, seed in at])
+    _, count = np.unique(units, return_counts=True)
+    return stats.resample(len(at), rng, units=units if count.min() == count.max() else None)
+
+
 def _matched(
-    rows: Sequence[Row], name: str, target: float, rng: np.random.Generator
+    rows: Sequence[Row], name: str, target: float, draws: stats.Draws
 ) -> MatchedCost | None:
     numbers = tables.points(rows, name)
     if len(numbers) < stats.MIN_POINTS or not np.isfinite(target):
@@ -209,7 +223,7 @@ def _matched(
 
     requests = tables.column(rows, name, "requests", at)
     weights = requests if np.isfinite(requests).all() else None
-    cost = stats.matched_cost(grid("slo_attainment"), grid("total_usd"), target, rng, weights)
+    cost = stats.matched_cost(grid("slo_attainment"), grid("total_usd"), target, draws, weights)
     n = len(at)
     mean = Interval(cost.usd.value / n, cost.usd.low / n, cost.usd.high / n)
     return MatchedCost(mean, cost.status)

@@ -17,6 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from stoker.envs.cluster.errors import SpecError
 
 Floats = NDArray[np.float64]
+Draws = NDArray[np.int64]
+"""Cells of each resample, from `resample`. Shape: (R, N)"""
+Source = np.random.Generator | Draws
+"""Draws, or a generator that makes them with every cell a unit of its own."""
 Statistic = Callable[[Floats], Floats]
 """Maps samples of shape (R, N, K) to one number a resample. Shape: (R,)"""
 RESAMPLES = 2000
@@ -45,19 +49,34 @@ def iqm(values: ArrayLike, axis: int = -1) -> Floats:
     return np.asarray(np.take(ordered, np.arange(cut, n - cut), axis=axis).mean(axis=axis))
 
 
-def resample(cells: int, rng: np.random.Generator, strata: ArrayLike | None = None) -> NDArray:
-    """Draw cells with replacement, within each stratum if strata are given.
+def resample(
+    cells: int,
+    rng: np.random.Generator,
+    strata: ArrayLike | None = None,
+    units: ArrayLike | None = None,
+) -> Draws:
+    """Draw cells with replacement, whole units at a time, within each stratum.
 
-    Strata of a single cell (one seed a trace) would never vary, so these are pooled into one.
+    Cells of one unit (the same trace and seed under several memory ratios) are not independent, so
+    they are drawn together. Strata of a single cell would never vary, so these are pooled into one.
 
     Args:
         cells: number of cells.
         rng: source of the draws.
-        strata: label of each cell, usually its trace. Shape: (N,)
+        strata: label of each cell, drawn within. Shape: (N,)
+        units: label of each cell, drawn as a whole; each unit has the same number of cells, and
+            strata are left aside. Shape: (N,)
 
     Returns:
         Indices of the cells drawn. Shape: (R, N)
     """
+    if units is not None:
+        _, label, count = np.unique(np.asarray(units), return_inverse=True, return_counts=True)
+        if count.min() != count.max():
+            raise SpecError("cells of each unit", count.tolist(), "as many for every unit")
+        members = np.argsort(label, kind="stable").reshape(len(count), -1)
+        drawn = rng.integers(0, len(count), (RESAMPLES, len(count)))
+        return members[drawn].reshape(RESAMPLES, cells)
     if strata is None:
         return rng.integers(0, cells, (RESAMPLES, cells))
     _, label, count = np.unique(np.asarray(strata), return_inverse=True, return_counts=True)
@@ -69,54 +88,42 @@ def resample(cells: int, rng: np.random.Generator, strata: ArrayLike | None = No
     return index
 
 
-def bootstrap(
-    statistic: Statistic,
-    samples: ArrayLike,
-    rng: np.random.Generator,
-    strata: ArrayLike | None = None,
-) -> Interval:
+def bootstrap(statistic: Statistic, samples: ArrayLike, draws: Source) -> Interval:
     """Return a statistic and its percentile interval.
 
     Args:
         statistic: maps (R, N, K) to (R,).
         samples: paired columns. Shape: (N,) or (N, K)
-        rng: source of the resamples.
-        strata: resample within these labels. Shape: (N,)
+        draws: the resamples.
     """
     columns = np.asarray(samples, np.float64)
     columns = columns[:, None] if columns.ndim == 1 else columns
     if not len(columns):
         return Interval(np.nan, np.nan, np.nan)
     value = float(statistic(columns[None])[0])
-    drawn = statistic(columns[resample(len(columns), rng, strata)])
-    return _interval(value, drawn)
+    return _interval(value, statistic(columns[_draws(draws, len(columns))]))
 
 
-def mean(samples: ArrayLike, rng: np.random.Generator, how: str = "mean") -> Interval:
+def mean(samples: ArrayLike, draws: Source, how: str = "mean") -> Interval:
     """Return the mean, median or interquartile mean (`iqm`) of one column. Shape: (N,)."""
     choices: dict[str, Statistic] = {
         "mean": lambda x: x[..., 0].mean(-1),
         "median": lambda x: np.median(x[..., 0], axis=-1),
         "iqm": lambda x: iqm(x[..., 0]),
     }
-    return bootstrap(_pick("how", how, choices), samples, rng)
+    return bootstrap(_pick("how", how, choices), samples, draws)
 
 
 def paired_ratio(
-    policy: ArrayLike,
-    reference: ArrayLike,
-    rng: np.random.Generator,
-    how: str = "sum",
-    strata: ArrayLike | None = None,
+    policy: ArrayLike, reference: ArrayLike, draws: Source, how: str = "sum"
 ) -> Interval:
     """Return the cost of a policy as a multiple of a reference's, below 1 = cheaper.
 
     Args:
         policy: cost in each cell. Shape: (N,)
         reference: cost of the reference in the same cells. Shape: (N,)
-        rng: source of the resamples.
+        draws: the resamples.
         how: `sum` = ratio of sums, `median` and `geomean` = of the cells' ratios.
-        strata: resample within these labels. Shape: (N,)
     """
     choices: dict[str, Statistic] = {
         "sum": lambda x: x[..., 0].sum(-1) / x[..., 1].sum(-1),
@@ -124,21 +131,17 @@ def paired_ratio(
         "geomean": lambda x: np.exp(np.log(x[..., 0] / x[..., 1]).mean(-1)),
     }
     with np.errstate(divide="ignore", invalid="ignore"):
-        return bootstrap(_pick("how", how, choices), _pair(policy, reference), rng, strata)
+        return bootstrap(_pick("how", how, choices), _pair(policy, reference), draws)
 
 
-def regret(policy: ArrayLike, bound: ArrayLike, rng: np.random.Generator) -> Interval:
+def regret(policy: ArrayLike, bound: ArrayLike, draws: Source) -> Interval:
     """Return how far the summed cost lies above a bound, as a share of it. Shape: (N,) each."""
-    ratio = paired_ratio(policy, bound, rng)
+    ratio = paired_ratio(policy, bound, draws)
     return Interval(ratio.value - 1.0, ratio.low - 1.0, ratio.high - 1.0)
 
 
 def gap_closed(
-    policy: ArrayLike,
-    heuristic: ArrayLike,
-    oracle: ArrayLike,
-    rng: np.random.Generator,
-    strata: ArrayLike | None = None,
+    policy: ArrayLike, heuristic: ArrayLike, oracle: ArrayLike, draws: Source
 ) -> Interval:
     """Return the share of the gap from heuristic to oracle that a policy closes.
 
@@ -149,8 +152,7 @@ def gap_closed(
         policy: cost in each cell. Shape: (N,)
         heuristic: cost of the best heuristic. Shape: (N,)
         oracle: cost of the oracle. Shape: (N,)
-        rng: source of the resamples.
-        strata: resample within these labels. Shape: (N,)
+        draws: the resamples.
     """
 
     def share(x: Floats) -> Floats:
@@ -158,7 +160,7 @@ def gap_closed(
         gap = start - end
         return np.where(gap > 0.0, (start - cost) / np.where(gap > 0.0, gap, 1.0), np.nan)
 
-    return bootstrap(share, _pair(policy, heuristic, oracle), rng, strata)
+    return bootstrap(share, _pair(policy, heuristic, oracle), draws)
 
 
 def kendall_tau(left: ArrayLike, right: ArrayLike) -> float:
@@ -234,7 +236,7 @@ def matched_cost(
     attained: ArrayLike,
     usd: ArrayLike,
     target: float,
-    rng: np.random.Generator,
+    draws: Source,
     requests: ArrayLike | None = None,
     min_points: int = MIN_POINTS,
 ) -> MatchedCost:
@@ -244,19 +246,23 @@ def matched_cost(
         attained: SLO attainment in each cell under each setting. Shape: (N, K)
         usd: cost in each cell under each setting. Shape: (N, K)
         target: wanted attainment, 0..1.
-        rng: source of the resamples.
+        draws: the resamples.
         requests: requests in each cell, the weight of its attainment. Shape: (N,)
         min_points: fewest settings that count as a frontier.
     """
     met, cost = np.asarray(attained, np.float64), np.asarray(usd, np.float64)
     weights = np.ones(len(cost)) if requests is None else np.asarray(requests, np.float64)
-    index = np.concatenate([np.arange(len(cost))[None], resample(len(cost), rng)])
+    index = np.concatenate([np.arange(len(cost))[None], _draws(draws, len(cost))])
     with np.errstate(invalid="ignore"):
         share = (met * weights[:, None])[index].sum(1) / weights[index].sum(1)[:, None]
     total = cost[index].sum(1)
     value, status = matched_slo(share[0], total[0], target, min_points)
     drawn = [matched_slo(share[r], total[r], target, min_points)[0] for r in range(1, len(index))]
     return MatchedCost(_interval(value, np.asarray(drawn)), status)
+
+
+def _draws(source: Source, cells: int) -> Draws:
+    return resample(cells, source) if isinstance(source, np.random.Generator) else source
 
 
 def _interval(value: float, drawn: Floats) -> Interval:

@@ -95,9 +95,27 @@ def test_strata_of_one_cell_are_pooled_so_that_the_interval_has_a_width(
     rng: np.random.Generator,
 ) -> None:
     one_seed_each = stats.bootstrap(
-        lambda x: x[..., 0].mean(-1), [1.0, 2.0, 9.0], rng, ["a", "b", "c"]
+        lambda x: x[..., 0].mean(-1), [1.0, 2.0, 9.0], stats.resample(3, rng, ["a", "b", "c"])
     )
     assert one_seed_each.low < 4.0 < one_seed_each.high
+
+
+def test_cells_of_one_unit_are_drawn_together(rng: np.random.Generator) -> None:
+    units = np.array(["a", "b", "a", "b", "c", "c"])
+    drawn = stats.resample(6, rng, units=units)
+    count = np.stack([(drawn == at).sum(1) for at in range(6)])
+    assert np.array_equal(count[0], count[2]) and np.array_equal(count[4], count[5])
+    with pytest.raises(SpecError, match="as many for every unit"):
+        stats.resample(3, rng, units=["a", "a", "b"])
+
+
+def test_repeating_a_cell_does_not_narrow_the_interval_when_drawn_as_a_unit(
+    rng: np.random.Generator,
+) -> None:
+    cells = rng.normal(5.0, 1.0, 20)
+    alone = stats.mean(cells, rng)
+    twice = stats.mean(np.tile(cells, 4), stats.resample(80, rng, units=np.tile(np.arange(20), 4)))
+    assert twice.high - twice.low == pytest.approx(alone.high - alone.low, rel=0.1)
 
 
 def test_gap_closed_by_hand(rng: np.random.Generator) -> None:
