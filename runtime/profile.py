@@ -1,0 +1,164 @@
+"""A calibration profile: written and read as YAML, and turned into a Cluster for the simulator.
+
+Units: seconds, bytes, GiB, GiB/s, dollars per hour.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.spec import GIB, Cluster, Function, Gpu, Link, Node, Objective
+from stoker.runtime.catalog import Deployment
+
+FORMAT = "stoker-profile-1"
+QUANTILES = (5, 25, 50, 75, 95)
+_MODEL_NUMBERS = ("weights_bytes", "device_bytes", "alpha_s", "beta_s", "max_batch")
+
+
+def write_profile(profile: Mapping[str, Any], path: str | Path) -> None:
+    """Write a profile as YAML."""
+    text = yaml.safe_dump(dict(profile), sort_keys=False, allow_unicode=True)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def read_profile(path: str | Path) -> dict[str, Any]:
+    """Read and check a profile.
+
+    Raises:
+        SpecError: the file is missing, is no profile, or a figure in it is not a number.
+    """
+    try:
+        profile = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise SpecError(f"profile {path}", reason, "a YAML file of `stoker calibrate`") from None
+    return check_profile(profile, f"profile {path}")
+
+
+def check_profile(profile: object, where: str = "profile") -> dict[str, Any]:
+    """Check the figures that a Cluster is made of."""
+    if not isinstance(profile, dict) or profile.get("format") != FORMAT:
+        found = profile.get("format") if isinstance(profile, dict) else type(profile).__name__
+        raise SpecError(f"{where}: format", found, FORMAT)
+    models = profile.get("models")
+    if not isinstance(models, dict) or not models:
+        raise SpecError(f"{where}: models", models, "at least one model")
+    for name, entry in models.items():
+        at = f"{where}: models.{name}"
+        if not isinstance(entry, dict):
+            raise SpecError(at, entry, "a table of figures")
+        for key in _MODEL_NUMBERS:
+            _number(f"{at}.{key}", entry.get(key))
+        for tier in ("disk", "host"):
+            load = entry.get("load_s")
+            found = load.get(tier) if isinstance(load, dict) else None
+            _number(
+                f"{at}.load_s.{tier}.p50", found.get("p50") if isinstance(found, dict) else None
+            )
+        order = entry.get("order_s")
+        _number(f"{at}.order_s.p50", order.get("p50") if isinstance(order, dict) else None)
+    return profile
+
+
+def _number(field: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SpecError(field, value, "a number >= 0")
+    if not (math.isfinite(value) and value >= 0.0):
+        raise SpecError(field, value, "a number >= 0")
+    return float(value)
+
+
+def link_gib_s(profile: Mapping[str, Any]) -> float:
+    """Rate of loads from host memory: that of the fastest model, at most a plain copy's."""
+    rates = [
+        entry["weights_bytes"] / GIB / max(entry["load_s"]["host"]["p50"], 1e-9)
+        for entry in profile["models"].values()
+    ]
+    return float(min(max(rates), profile.get("copy_gib_s", math.inf)))
+
+
+def profile_function(
+    entry: Mapping[str, Any], name: str, pcie_gib_s: float, **changes: Any
+) -> Function:
+    """Make a function of one model's figures, so that the simulated loads take what was measured.
+
+    A load from host memory is the way of the order, a fixed part and the bytes over the device's
+    link; what a load from disk takes longer is the function's own disk rate.
+    """
+    weights_gib = entry["weights_bytes"] / GIB
+    disk_s, host_s = entry["load_s"]["disk"]["p50"], entry["load_s"]["host"]["p50"]
+    order_s = entry["order_s"]["p50"]
+    figures: dict[str, Any] = {
+        "weights_gib": weights_gib,
+        "device_gib": entry["device_bytes"] / GIB,
+        "runtime_s": max(host_s - weights_gib / pcie_gib_s, 0.0) + order_s,
+        "load_gib_s": weights_gib / max(disk_s - host_s, 1e-6),
+        "alpha_s": entry["alpha_s"] + order_s,
+        "beta_s": entry["beta_s"],
+        "max_batch": int(entry["max_batch"]),
+    }
+    return Function(name=name, **{**figures, **changes})
+
+
+def profile_cluster(
+    profile: Mapping[str, Any],
+    deployments: Sequence[Deployment],
+    *,
+    device_bytes: Sequence[int],
+    host_bytes: int = 0,
+    price_usd_h: float = 1.0,
+    host_price_usd_gib_h: float = 0.0,
+    slo_s: float = math.inf,
+    objective: Objective | None = None,
+    first_bin_s: float = 3.0,
+) -> Cluster:
+    """Make the cluster that the runtime is, of what was measured on it.
+
+    Devices are exclusive (one batch at a time), loads of a device come one after the other.
+
+    Args:
+        profile: of this machine.
+        deployments: the functions, each naming a model of the profile.
+        device_bytes: arena of each device.
+        host_bytes: host tier.
+        price_usd_h: of each device.
+        host_price_usd_gib_h: of host memory.
+        slo_s: latency target of every function.
+        objective: what the operator pays.
+        first_bin_s: see Cluster.
+
+    Raises:
+        SpecError: a function's model is not in the profile, or the cluster cannot be built.
+    """
+    models = check_profile(dict(profile))["models"]
+    pcie_gib_s = link_gib_s(profile)
+    functions = []
+    for deployment in deployments:
+        entry = models.get(deployment.model.name)
+        if entry is None:
+            field = f"function[{deployment.function}].model"
+            raise SpecError(field, deployment.model.name, " | ".join(models))
+        functions.append(profile_function(entry, deployment.function, pcie_gib_s, slo_s=slo_s))
+    gpus = tuple(
+        Gpu(size / GIB, price_usd_h, kind="arena", sharing="exclusive") for size in device_bytes
+    )
+    node = Node(
+        gpus,
+        host_gib=host_bytes / GIB,
+        host_price_usd_gib_h=host_price_usd_gib_h,
+        disk=Link(math.inf, "fifo", len(gpus)),
+        pcie=Link(pcie_gib_s, "fifo", 1),
+    )
+    return Cluster(
+        node,
+        tuple(functions),
+        objective or Objective(),
+        first_bin_s=first_bin_s,
+        profile=str(profile.get("name", "unnamed")),
+    )
