@@ -101,7 +101,8 @@ def _tables(lines: Sequence[Score], known: References, target: float, cells: int
         "<section><h2>Scores</h2>"
         f"<p>{cells} cells (scenario, ratio, trace, seed); every policy ran in each of them. "
         "Brackets hold 95 % intervals, from a bootstrap over (trace, seed); costs are "
-        f"{COMPARED[how]}, paired by cell. Oracle and bound know the future and are no candidates.</p>"
+        f"{COMPARED[how]}, paired by cell. Oracle and bound know the future and are no "
+        "candidates.</p>"
         + _table("dollars", cost_columns(known, target), lines)
         + _table("service", service_columns(), [line for line in lines if line.kind != "bound"])
         + '<p class="note">P50, P95, P99: latency, mean over cells. GPU-seconds: mean a cell.</p>'
