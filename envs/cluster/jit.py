@@ -53,7 +53,9 @@ _CACHE = cache_root() / "engine" / source_digest()
 
 def njit(function: F) -> F:
     """Compile a rule or a helper: called only from compiled code, cached with its entry."""
-    compiled: F = numba.njit(_nrt=False)(function)
+    compiled: F = numba.njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(
+        function
+    )
     return compiled
 
 

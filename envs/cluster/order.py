@@ -8,7 +8,7 @@ ordinary warm start touches no heap. For scanning rules (score, hazard) it is a 
 from __future__ import annotations
 
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.tables import NONE, fn_at, gf_at, gpu_at, i4_at
+from stoker.envs.cluster.tables import NONE, fn_at, gf_at, gpu_at, i8_at
 
 
 @njit
@@ -20,13 +20,13 @@ def slot_of(r, g, f):
 @njit
 def listed_fn(r, g, k):
     """Function at place k of GPU g's order."""
-    return i4_at(r["order"], g * r["fns"] + k)["v"]
+    return i8_at(r["order"], g * r["fns"] + k)["v"]
 
 
 @njit
 def place(r, g, k, f):
     """Put function f at place k."""
-    i4_at(r["order"], g * r["fns"] + k)["v"] = f
+    i8_at(r["order"], g * r["fns"] + k)["v"] = f
     slot_of(r, g, f)["pos"] = k
 
 

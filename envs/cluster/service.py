@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from stoker.envs.cluster.events import BATCH, DONE, PREWARM, push, quantize
 from stoker.envs.cluster.eviction import access, make_room, score
 from stoker.envs.cluster.eviction import SCORE as FIRST_SCAN
@@ -48,9 +50,15 @@ MOST_FREE, FIRST_FIT = 0, 1
 
 
 @njit
+def function_of(r, q):
+    """Function that request q asks for."""
+    return np.int64(i4_at(r["function"], q)["v"])
+
+
+@njit
 def drop(r, q, t):
     """Refuse request q."""
-    fn = fn_at(r["fn"], i4_at(r["function"], q)["v"])
+    fn = fn_at(r["fn"], function_of(r, q))
     req = req_at(r["req"], q)
     req["tier"], req["finish"] = DROPPED, t
     r["drops"] += 1
@@ -162,7 +170,6 @@ def _claim(r, i, t):
     if inst["inflight"] == 0:
         make_busy(r, i, t)
     inst["inflight"] += 1
-    inst["last_start"] = t
     if inst["inflight"] < fn["concurrency"]:
         open_slot(r, i)
 
@@ -264,7 +271,7 @@ def choose_gpu(r, f, t, limit):
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         room = gpu["cap"] - gpu["used"] + gpu["evictable"]
-        if gpu["cap"] >= need and room > most:
+        if (gpu["cap"] >= need or r["need_full"]) and room > most:
             best, most = g, room
     if best != NONE and make_room(r, best, need, t, limit):
         return best
@@ -360,7 +367,7 @@ def _bind(r, f, q, t):
 @njit
 def arrive(r, q, t):
     """Request q arrives at t."""
-    f = i4_at(r["function"], q)["v"]
+    f = function_of(r, q)
     fn = fn_at(r["fn"], f)
     if r["track"]:
         if fn["arrivals"] > 0 and fn["inflight"] == 0 and fn["queued"] == 0:

@@ -201,6 +201,8 @@ class Cluster:
     with the trace when time is compressed."""
     profile: str = "unnamed"
     """The calibration profile that the figures rest on."""
+    drop_oversized: bool = False
+    """Accept functions larger than every GPU; their requests are dropped (public simulators)."""
 
     def __post_init__(self) -> None:
         _require(len(self.functions) >= 1, "cluster.functions", 0, "at least one function")
@@ -210,7 +212,8 @@ class Cluster:
             _require(f.name not in seen, "function.name", f.name, "names that differ")
             seen.add(f.name)
             at = f"function[{f.name}].device_gib"
-            _require(f.device_gib <= largest, at, f.device_gib, f"<= {largest} (largest GPU)")
+            fits = f.device_gib <= largest or self.drop_oversized
+            _require(fits, at, f.device_gib, f"<= {largest} (largest GPU)")
         _require(self.first_bin_s > 0.0, "cluster.first_bin_s", self.first_bin_s, "> 0")
 
     @property

@@ -118,7 +118,7 @@ def fill_rules(rows: Records, rules: Rules) -> None:
     rows["ttl_lazy"] = rules.ttl_expiry == "lazy"
     rows["freq_instance"] = rules.frequency == "instance"
     rows["clock_assign"] = rules.clock == "assign"
-    rows["quantum"] = 1.0 / rules.time_quantum_s if rules.time_quantum_s > 0.0 else 0.0
+    rows["quantum"] = round(1.0 / rules.time_quantum_s) if rules.time_quantum_s > 0.0 else 0.0
 
 
 class State:
@@ -135,7 +135,7 @@ class State:
         self.gpu = np.zeros((b, g), GPU)
         self.link = np.zeros((b, 1 + g), LINK)
         self.gf = np.zeros((b, g * f), GF)
-        self.order = np.zeros((b, g * f), np.int32)
+        self.order = np.zeros((b, g * f), np.int64)
         self.inst = new_instances(b, max(64, 2 * f))
         self.heap = np.zeros((b, max(1024, 8 * f)), EVENT)
         self.effect = np.zeros((b, 0), EFFECT)

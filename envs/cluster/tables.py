@@ -38,18 +38,18 @@ FN = np.dtype(
         ("runtime_s", "f8"), ("warmup_s", "f8"), ("load_rate", "f8"),
         ("alpha_s", "f8"), ("beta_s", "f8"), ("slo_s", "f8"), ("cost", "f8"), ("cost_size", "f8"),
         ("load_disk_s", "f8"), ("load_host_s", "f8"),
-        ("batch_limit", "i4"), ("concurrency", "i4"),
+        ("batch_limit", "i8"), ("concurrency", "i8"),
         # standing orders (Decision)
         ("keep_alive_s", "f8"), ("host_keep_alive_s", "f8"),
         ("prewarm_after_s", "f8"), ("prewarm_keep_s", "f8"), ("eviction_score", "f8"),
-        ("batch_wait_s", "f8"), ("prewarm", "i4"), ("prewarm_host", "i4"),
-        ("min_batch", "i4"), ("max_batch", "i4"), ("max_instances", "i4"), ("drop_head", "i4"),
+        ("batch_wait_s", "f8"), ("prewarm", "i8"), ("prewarm_host", "i8"),
+        ("min_batch", "i8"), ("max_batch", "i8"), ("max_instances", "i8"), ("drop_head", "i8"),
         # instances and queue
-        ("n", "i4"), ("idle", "i4"), ("busy", "i4"), ("loading", "i4"),
-        ("open_head", "i4"), ("open_tail", "i4"), ("q_head", "i4"), ("q_tail", "i4"),
-        ("queued", "i4"), ("inflight", "i4"), ("waiting", "i4"), ("next_waiting", "i4"),
+        ("n", "i8"), ("idle", "i8"), ("busy", "i8"), ("loading", "i8"),
+        ("open_head", "i8"), ("open_tail", "i8"), ("q_head", "i8"), ("q_tail", "i8"),
+        ("queued", "i8"), ("inflight", "i8"), ("waiting", "i8"), ("next_waiting", "i8"),
         ("freq", "f8"), ("prio", "f8"),
-        ("host", "i4"), ("host_busy", "i4"), ("host_since", "f8"), ("host_timer", "f8"),
+        ("host", "i8"), ("host_busy", "i8"), ("host_since", "f8"), ("host_timer", "f8"),
         ("batch_timer", "f8"), ("prewarm_timer", "f8"),
         # what is known of its traffic (features.py)
         ("arrivals", "i8"), ("gaps", "i8"), ("last_arrival", "f8"), ("last_idle", "f8"),
@@ -57,7 +57,7 @@ FN = np.dtype(
         ("slow_unit", "f8"), ("fast_unit", "f8"), ("slow_sum", "f8"), ("fast_sum", "f8"),
         ("slow", "f4", (AGES,)), ("fast", "f4", (AGES,)),
         # forecast of the gap that runs now, index by age, the plan (rules/hazard.py)
-        ("mix", "f8", (EXPERTS,)), ("multiplier", "f8"), ("variant", "i4"), ("index_valid", "i4"),
+        ("mix", "f8", (EXPERTS,)), ("multiplier", "f8"), ("variant", "i8"), ("index_valid", "i8"),
         ("index", "f4", (AGES,)), ("closing", "f4", (EXPERTS,)),
         # charged to this function since its last decision (reward of its row)
         ("held", "i8"), ("held_host", "i8"), ("held_t", "f8"), ("held_price", "f8"),
@@ -69,9 +69,9 @@ FN = np.dtype(
 )  # fmt: skip
 INST = np.dtype(
     [
-        ("fn", "i4"), ("gpu", "i4"), ("state", "i4"), ("inflight", "i4"),
-        ("prev", "i4"), ("next", "i4"), ("open", "i4"), ("bound", "i4"),
-        ("source", "i4"), ("phase", "i4"), ("link", "i4"), ("queued", "i4"),
+        ("fn", "i8"), ("gpu", "i8"), ("state", "i8"), ("inflight", "i8"),
+        ("prev", "i8"), ("next", "i8"), ("open", "i8"), ("bound", "i8"),
+        ("source", "i8"), ("phase", "i8"), ("link", "i8"), ("queued", "i8"),
         ("created", "i8"), ("freq", "f8"), ("last_start", "f8"), ("idle_since", "f8"),
         ("ready_t", "f8"), ("expire_at", "f8"), ("keep_until", "f8"), ("timer", "f8"), ("left", "f8"), ("rate", "f8"), ("now_rate", "f8"),
     ],
@@ -80,35 +80,36 @@ INST = np.dtype(
 GPU = np.dtype(
     [
         ("cap", "i8"), ("used", "i8"), ("evictable", "i8"),
-        ("busy", "i4"), ("loading", "i4"), ("resident", "i4"), ("exclusive", "i4"),
-        ("running", "i4"), ("run_head", "i4"), ("run_tail", "i4"), ("listed", "i4"),
+        ("busy", "i8"), ("loading", "i8"), ("resident", "i8"), ("exclusive", "i8"),
+        ("running", "i8"), ("run_head", "i8"), ("run_tail", "i8"), ("listed", "i8"),
         ("t", "f8"), ("busy_s", "f8"), ("loading_s", "f8"), ("idle_s", "f8"), ("off_s", "f8"),
         ("byte_s", "f8"), ("peak", "i8"),
     ],
     align=True,
 )  # fmt: skip
-GF = np.dtype([("key", "f8"), ("pos", "i4"), ("n", "i4"), ("idle", "i4"), ("pad", "i4")], align=True)
+GF = np.dtype([("key", "f8"), ("pos", "i8"), ("n", "i8"), ("idle", "i8")], align=True)
 """A function on a GPU: its place in the GPU's eviction order and how many instances it has."""
 LINK = np.dtype(
     [
-        ("rate", "f8"), ("fifo", "i4"), ("slots", "i4"), ("active", "i4"), ("queued", "i4"),
-        ("head", "i4"), ("tail", "i4"), ("q_head", "i4"), ("q_tail", "i4"),
+        ("rate", "f8"), ("fifo", "i8"), ("slots", "i8"), ("active", "i8"), ("queued", "i8"),
+        ("head", "i8"), ("tail", "i8"), ("q_head", "i8"), ("q_tail", "i8"),
         ("t", "f8"), ("stamp", "i8"), ("bytes", "f8"), ("busy_s", "f8"),
     ],
     align=True,
 )  # fmt: skip
 REQ = np.dtype(
-    [("start", "f8"), ("finish", "f8"), ("next", "i4"), ("inst", "i4"), ("tier", "u1")], align=True
+    [("start", "f8"), ("finish", "f8"), ("next", "i8"), ("inst", "i8"), ("tier", "u1")], align=True
 )
-EVENT = np.dtype([("t", "f8"), ("key", "i8"), ("a", "i4"), ("b", "i4")], align=True)
+EVENT = np.dtype([("t", "f8"), ("key", "i8"), ("a", "i8"), ("b", "i8")], align=True)
 EFFECT = np.dtype(
-    [("kind", "i4"), ("inst", "i4"), ("fn", "i4"), ("gpu", "i4"), ("a", "i4"), ("b", "i4")],
+    [("kind", "i8"), ("inst", "i8"), ("fn", "i8"), ("gpu", "i8"), ("a", "i8"), ("b", "i8")],
     align=True,
 )
-HYBRID = np.dtype([("count", "i4", (240,)), ("total", "i8"), ("oob", "i8")], align=True)
+HYBRID = np.dtype([("count", "i8", (240,)), ("total", "i8"), ("oob", "i8")], align=True)
 """Idle-time histogram of the hybrid histogram policy: 240 bins of one minute."""
 F8 = np.dtype([("v", "f8")])
 I4 = np.dtype([("v", "i4")])
+I8 = np.dtype([("v", "i8")])
 
 _TABLES = (
     "fn", "inst", "gpu", "gf", "link", "req", "heap", "order", "effect",
@@ -137,7 +138,7 @@ ROW = np.dtype(
         ("prior_sum", "f8"), ("prior", "f4", (AGES,)),
         # scratch of the hazard rule: mass, distribution, expected hold, hull
         ("mass", "f8", (AGES,)), ("cdf", "f8", (AGES + 1,)), ("hold", "f8", (AGES + 1,)),
-        ("hull", "i4", (AGES + 1,)),
+        ("hull", "i8", (AGES + 1,)),
         # counters
         ("evictions", "i8"), ("expiries", "i8"), ("loads_disk", "i8"), ("loads_host", "i8"),
         ("prewarms", "i8"), ("refused", "i8"), ("drops", "i8"), ("served", "i8"), ("failed", "i8"),
@@ -176,4 +177,5 @@ def _reference(dtype: np.dtype[Any]) -> Any:
 fn_at, inst_at, gpu_at, gf_at = _reference(FN), _reference(INST), _reference(GPU), _reference(GF)
 link_at, req_at, event_at = _reference(LINK), _reference(REQ), _reference(EVENT)
 effect_at, f8_at, i4_at = _reference(EFFECT), _reference(F8), _reference(I4)
+i8_at = _reference(I8)
 hybrid_at = _reference(HYBRID)
