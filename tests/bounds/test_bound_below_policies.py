@@ -1,6 +1,7 @@
 """No run of any policy costs less than the bound."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,6 +78,17 @@ def test_random_policies_that_queue_share_prewarm_and_use_the_host_cost_more(see
     rng = np.random.default_rng(1000 + seed)
     cheapest = min(run(cluster, workload, random_dice(rng), rng) for _ in range(25))
     assert optimum <= cheapest + 1e-9 * (1.0 + cheapest)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_policies_that_only_start_on_demand_cost_more_than_their_own_bound(seed: int) -> None:
+    cluster, workload = random_case(seed)
+    optimum = solve(relax(cluster, workload, bins=32, prewarm=False)).total_usd
+    rng = np.random.default_rng(3000 + seed)
+    for _ in range(15):
+        dice = replace(random_dice(rng), prewarm=0.0, host=0.0)
+        cost = run(cluster, workload, dice, rng)
+        assert optimum <= cost + 1e-9 * (1.0 + cost)
 
 
 @pytest.mark.parametrize("seed", range(20))
