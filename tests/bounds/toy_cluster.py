@@ -42,7 +42,7 @@ def run(
     queues: list[list[tuple[float, float]]] = [[] for _ in functions]
     copy_s = np.full(len(functions), np.inf)
     cost, next_, now = 0.0, 0, 0.0
-    while next_ < len(workload) or any(queues):
+    while next_ < len(workload) or any(queues) or now < workload.horizon_s:
         calm = now > workload.horizon_s + 200.0
         for inst in live:
             inst.done_s = [t for t in inst.done_s if t > now]
