@@ -36,7 +36,10 @@ RUNTIME, DISK, PCIE, WARMUP, ALIVE = 0, 1, 2, 3, 4
 
 @njit
 def effect(r, kind, i, f, g, a, b):
-    """Record an order for the real backend."""
+    """Record an order for the real backend (live.py sizes the buffer and checks the count)."""
+    if r["effects"] >= r["effect_cap"]:
+        r["effects"] += 1
+        return
     e = effect_at(r["effect"], r["effects"])
     e["kind"], e["inst"], e["fn"], e["gpu"], e["a"], e["b"] = kind, i, f, g, a, b
     r["effects"] += 1
@@ -300,29 +303,66 @@ def hold_host(r, f, t):
 
 
 @njit
-def remove_instance(r, i, t):
-    """Take an idle instance off its device; its weights go to the host if that is ordered."""
+def _vacate(r, i, t):
+    """Free the device memory of instance i and forget its use."""
     inst = inst_at(r["inst"], i)
     f, g = inst["fn"], inst["gpu"]
     fn = fn_at(r["fn"], f)
     gpu = touch_gpu(r, g, t)
     charge(r, f, t)
-    close_slot(r, i)
     gpu["used"] -= fn["bytes"]
-    gpu["evictable"] -= fn["bytes"]
     gpu["resident"] -= 1
     fn["held"] -= fn["bytes"]
     fn["n"] -= 1
-    fn["idle"] -= 1
     slot = slot_of(r, g, f)
     slot["n"] -= 1
-    slot["idle"] -= 1
     if slot["n"] == 0:
         delist(r, g, f)
     if fn["n"] == 0:
         fn["freq"] = 0.0
     elif r["freq_instance"]:
         fn["freq"] -= inst["freq"]
+
+
+@njit
+def _leave_idle(r, i):
+    """Take an idle instance out of the counts and the list of those that can take work."""
+    inst = inst_at(r["inst"], i)
+    fn = fn_at(r["fn"], inst["fn"])
+    close_slot(r, i)
+    gpu_at(r["gpu"], inst["gpu"])["evictable"] -= fn["bytes"]
+    fn["idle"] -= 1
+    slot_of(r, inst["gpu"], inst["fn"])["idle"] -= 1
+
+
+@njit
+def lose_instance(r, i, t):
+    """A real backend has lost instance i, which starts up or has no work in flight."""
+    inst = inst_at(r["inst"], i)
+    fn = fn_at(r["fn"], inst["fn"])
+    if inst["state"] == FETCHING:
+        drop_host(r, inst["fn"], t, False)
+    elif inst["state"] == STARTING:
+        touch_gpu(r, inst["gpu"], t)["loading"] -= 1
+        fn["loading"] -= 1
+        r["loads_now"] -= 1
+        if inst["source"] == HOST:
+            fn["host_busy"] -= 1
+        _vacate(r, i, t)
+    else:
+        _leave_idle(r, i)
+        _vacate(r, i, t)
+    give_free(r, i)
+
+
+@njit
+def remove_instance(r, i, t):
+    """Take an idle instance off its device; its weights go to the host if that is ordered."""
+    inst = inst_at(r["inst"], i)
+    f, g = inst["fn"], inst["gpu"]
+    fn = fn_at(r["fn"], f)
+    _leave_idle(r, i)
+    _vacate(r, i, t)
     to_host = 0
     if fn["n"] == 0 and fn["host"] == 0 and fn["host_keep_alive_s"] > 0.0 and fn["weights"] > 0:
         if host_room(r, fn["weights"], t):
@@ -331,7 +371,6 @@ def remove_instance(r, i, t):
     if r["live"]:
         effect(r, DROP, i, f, g, to_host, 0)
     give_free(r, i)
-    return gpu_at(r["gpu"], g)
 
 
 @njit

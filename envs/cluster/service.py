@@ -237,6 +237,25 @@ def _wait_for_gpu(r, i):
 
 
 @njit
+def unqueue(r, i):
+    """Take instance i out of the queue for its exclusive GPU."""
+    inst = inst_at(r["inst"], i)
+    gpu = gpu_at(r["gpu"], inst["gpu"])
+    before = NONE
+    k = gpu["run_head"]
+    while k != i:
+        before = k
+        k = inst_at(r["inst"], k)["link"]
+    if before == NONE:
+        gpu["run_head"] = inst["link"]
+    else:
+        inst_at(r["inst"], before)["link"] = inst["link"]
+    if gpu["run_tail"] == i:
+        gpu["run_tail"] = before
+    inst["queued"], inst["link"] = 0, NONE
+
+
+@njit
 def serve_gpu(r, g, t):
     """An exclusive GPU has become free: run the next claimed instance that has work."""
     gpu = gpu_at(r["gpu"], g)
@@ -279,7 +298,7 @@ def choose_gpu(r, f, t, limit):
 
 
 @njit
-def _wait_for_memory(r, f):
+def wait_for_memory(r, f):
     """Queue function f for memory."""
     fn = fn_at(r["fn"], f)
     if fn["waiting"]:
@@ -385,7 +404,7 @@ def arrive(r, q, t):
         if r["drop_overload"] and fn["n"] == 0:
             drop(r, dequeue(r, f), t)
         else:
-            _wait_for_memory(r, f)
+            wait_for_memory(r, f)
 
 
 @njit

@@ -1,0 +1,238 @@
+"""The engine as a planner for a real backend: facts in, orders out, nothing waits or sleeps.
+
+The controller reports what has happened (`arrive`, `ready`, `completed`, `failed`) and the clock
+(`advance`); the same tables, rules and features as in simulation answer with effects to carry out.
+
+Units: seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stoker.envs.cluster import engine
+from stoker.envs.cluster.decision import Capabilities, Decision, Snapshot
+from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.instances import DROP, DROP_HOST, FETCH_HOST, LOAD, REJECT, RUN
+from stoker.envs.cluster.live_entries import arrive_one, completed_one, failed_one, ready_one
+from stoker.envs.cluster.outcome import Result
+from stoker.envs.cluster.simulation import Simulation
+from stoker.envs.cluster.spec import Cluster, Rules
+from stoker.envs.cluster.tables import EFFECT, FAILED, HOST, IN_FLIGHT, REQ
+from stoker.envs.workload.workload import Workload
+
+EFFECT_BUFFER = 65536
+
+
+@dataclass(frozen=True)
+class Load:
+    """Bring an instance of `fn` onto `gpu`."""
+
+    instance: int
+    fn: int
+    gpu: int
+    source: str
+    """disk or host."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Take an instance off its GPU; `to_host`: its weights stay in host memory."""
+
+    instance: int
+    fn: int
+    gpu: int
+    to_host: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """Execute one batch."""
+
+    instance: int
+    fn: int
+    gpu: int
+    requests: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FetchHost:
+    """Bring a host copy of `fn`; report `ready(t, instance)`."""
+
+    instance: int
+    fn: int
+
+
+@dataclass(frozen=True)
+class DropHost:
+    """Forget the host copy of `fn`."""
+
+    fn: int
+
+
+@dataclass(frozen=True)
+class Reject:
+    """Answer a request with an error: dropped by rule, or failed with its instance."""
+
+    request: int
+    failed: bool
+
+
+Effect = Load | Drop | Run | FetchHost | DropHost | Reject
+
+
+class LiveEngine:
+    """One cluster whose loads and batches are real.
+
+    Args:
+        cluster: what the backend consists of; its durations only inform the rules.
+        rules: event-level choices.
+        capacity: requests that the tables hold at first; they grow.
+    """
+
+    def __init__(self, cluster: Cluster, rules: Rules | None = None, capacity: int = 4096) -> None:
+        names = tuple(f.name for f in cluster.functions)
+        empty = Workload(np.zeros(0), np.zeros(0, np.int32), names, 1.0, source="live")
+        self._sim = Simulation([cluster], [empty], rules)
+        self._state = self._sim.state
+        self._state.effect = np.zeros((1, EFFECT_BUFFER), EFFECT)
+        self._count = 0
+        self._arrival = np.zeros(capacity)
+        self._function = np.zeros(capacity, np.int32)
+        self._inflight: dict[int, list[tuple[int, int]]] = {}
+        row = self._row
+        row["live"], row["horizon"] = 1, np.inf
+        self._resize(capacity)
+
+    @property
+    def _row(self) -> Any:
+        return self._state.rows[0]
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What `apply` clips orders to."""
+        return self._sim.capabilities
+
+    def _resize(self, capacity: int) -> None:
+        """Give the request tables room for `capacity` requests."""
+        req = np.zeros(capacity, REQ)
+        req["tier"] = IN_FLIGHT
+        req["start"] = req["finish"] = np.nan
+        req[: self._count] = self._state.req[0][: self._count]
+        self._state.req[0] = req
+        self._arrival = np.resize(self._arrival, capacity)
+        self._function = np.resize(self._function, capacity)
+        self._state.point()
+        row = self._row
+        row["arrival"], row["function"] = self._arrival.ctypes.data, self._function.ctypes.data
+        row["reqs"] = row["next_req"] = 0
+
+    def _ready_for_one(self) -> None:
+        """Make sure that the tables can hold whatever one fact may cause."""
+        row = self._row
+        grown = False
+        while row["free_n"] < 2 + row["fns"]:
+            self._state.grow_instances()
+            grown = True
+        if row["heap_cap"] - row["heap_n"] < row["queued"] + engine.RESERVE + 4 * row["fns"]:
+            self._state.grow_heap(int(2 * row["heap_cap"] + row["queued"]))
+            grown = True
+        if grown:
+            self._resize(len(self._arrival))
+
+    def arrive(self, t: float, fn: int, service_hint: float | None = None) -> int:
+        """A request for function `fn` has come; return its id. `service_hint` is not used yet."""
+        if not 0 <= fn < int(self._row["fns"]):
+            raise SpecError("fn", fn, f"0..{int(self._row['fns']) - 1}")
+        if self._count == len(self._arrival):
+            self._resize(2 * self._count)
+        self._ready_for_one()
+        q = self._count
+        self._count += 1
+        self._arrival[q], self._function[q] = t, fn
+        arrive_one(self._state.rows, q, t)
+        return q
+
+    def ready(self, t: float, instance: int) -> None:
+        """A load (or a fetch to the host) has finished."""
+        self._ready_for_one()
+        ready_one(self._state.rows, instance, t)
+
+    def completed(self, t: float, head: int) -> None:
+        """The batch whose first request is `head` is done."""
+        self._ready_for_one()
+        instance = int(self._state.req[0][head]["inst"])
+        batch = next(b for b in self._inflight[instance] if b[0] == head)
+        self._inflight[instance].remove(batch)
+        completed_one(self._state.rows, head, batch[1], t)
+
+    def failed(self, t: float, instance: int) -> None:
+        """A load failed or the worker died: the requests of `instance` fail with it."""
+        self._ready_for_one()
+        batches = np.array(self._inflight.pop(instance, []), np.int64).reshape(-1, 2)
+        failed_one(self._state.rows, instance, batches, t)
+
+    def advance(self, t: float) -> None:
+        """Fire the timers up to and including t."""
+        self._ready_for_one()
+        self._sim.run(float(np.nextafter(t, np.inf)))
+
+    def next_timer(self) -> float:
+        """When `advance` is due next; inf if nothing is scheduled."""
+        return float(self._state.heap[0, 0]["t"]) if self._row["heap_n"] else float("inf")
+
+    def apply(self, decision: Decision) -> None:
+        """Take over standing orders of shape (1, F) and carry them out."""
+        self._ready_for_one()
+        self._sim.apply(decision)
+        self._resize(len(self._arrival))
+
+    def snapshot(self) -> Snapshot:
+        """What a policy sees now; the arrays are views."""
+        return self._sim.snapshot()
+
+    def effects(self) -> list[Effect]:
+        """The orders since the last call, in order."""
+        n = int(self._row["effects"])
+        if n > EFFECT_BUFFER:
+            raise SpecError("effects", n, f"at most {EFFECT_BUFFER} between two calls")
+        self._row["effects"] = 0
+        return [self._decode(e) for e in self._state.effect[0, :n].tolist()]
+
+    def _decode(self, e: tuple[int, ...]) -> Effect:
+        kind, inst, fn, gpu, a, b = e
+        if kind == LOAD:
+            return Load(inst, fn, gpu, "host" if a == HOST else "disk")
+        if kind == DROP:
+            return Drop(inst, fn, gpu, bool(a))
+        if kind == RUN:
+            self._inflight.setdefault(inst, []).append((a, b))
+            chain = [a]
+            for _ in range(b - 1):
+                chain.append(int(self._state.req[0][chain[-1]]["next"]))
+            return Run(inst, fn, gpu, tuple(chain))
+        if kind == FETCH_HOST:
+            return FetchHost(inst, fn)
+        if kind == DROP_HOST:
+            return DropHost(fn)
+        assert kind == REJECT
+        return Reject(a, b == FAILED)
+
+    def result(self, t: float) -> Result:
+        """Outcome and bill up to t, in the form of the simulator."""
+        self.advance(t)
+        used = slice(0, self._count)
+        names = self._state.workloads[0].names
+        end = max(t, float(self._arrival[used].max(initial=0.0)), 1e-9)
+        seen = Workload(
+            self._arrival[used].copy(), self._function[used].copy(), names, end, source="live"
+        )
+        whole, self._state.workloads = self._state.workloads, (seen,)
+        req, self._state.req = self._state.req, [self._state.req[0][used]]
+        try:
+            return self._sim.result()
+        finally:
+            self._state.workloads, self._state.req = whole, req

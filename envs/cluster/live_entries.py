@@ -1,0 +1,99 @@
+"""Compiled entries of the live planner: one fact each.  Units: seconds."""
+
+from __future__ import annotations
+
+from stoker.envs.cluster.engine import alive
+from stoker.envs.cluster.instances import REJECT, effect, lose_instance
+from stoker.envs.cluster.jit import entry, njit
+from stoker.envs.cluster.service import (
+    arrive,
+    complete,
+    dequeue,
+    release,
+    serve_gpu,
+    serve_waiting,
+    unqueue,
+    wait_for_memory,
+)
+from stoker.envs.cluster.tables import (
+    FAILED,
+    NONE,
+    READY,
+    fn_at,
+    gpu_at,
+    inst_at,
+    req_at,
+)
+
+
+@njit
+def _at(r, t):
+    r["now"] = max(r["now"], t)
+    return r["now"]
+
+
+@entry
+def arrive_one(rows, q, t):
+    """Request q has come."""
+    r = rows[0]
+    arrive(r, q, _at(r, t))
+
+
+@entry
+def ready_one(rows, i, t):
+    """The load of instance i has finished."""
+    r = rows[0]
+    alive(r, i, _at(r, t))
+    serve_waiting(r, r["now"])
+
+
+@entry
+def completed_one(rows, head, n, t):
+    """The batch of n requests from `head` is done."""
+    r = rows[0]
+    complete(r, head, n, _at(r, t))
+    serve_waiting(r, r["now"])
+
+
+@njit
+def _fail(r, q, t):
+    req = req_at(r["req"], q)
+    req["tier"], req["finish"] = FAILED, t
+    r["failed"] += 1
+    effect(r, REJECT, NONE, NONE, NONE, q, FAILED)
+
+
+@entry
+def failed_one(rows, i, batches, t):
+    """Instance i is lost with its batches. Shape of batches: (K, 2), head and size of each."""
+    r = rows[0]
+    t = _at(r, t)
+    inst = inst_at(r["inst"], i)
+    f, g = inst["fn"], inst["gpu"]
+    fn = fn_at(r["fn"], f)
+    was_ready = inst["state"] == READY
+    for k in range(batches.shape[0]):
+        q = batches[k, 0]
+        for _ in range(batches[k, 1]):
+            following = req_at(r["req"], q)["next"]
+            _fail(r, q, t)
+            q = following
+        fn["inflight"] -= batches[k, 1]
+        gpu_at(r["gpu"], g)["running"] -= 1
+        release(r, i, t)
+    if was_ready and inst["queued"]:
+        unqueue(r, i)
+        release(r, i, t)
+    bound = inst["bound"]
+    lose_instance(r, i, t)
+    if bound != NONE:
+        _fail(r, bound, t)
+    if not was_ready and fn["n"] == 0:
+        while fn["queued"] > 0:
+            _fail(r, dequeue(r, f), t)
+    if was_ready:
+        if gpu_at(r["gpu"], g)["exclusive"]:
+            serve_gpu(r, g, t)
+        if fn["queued"] > 0:
+            wait_for_memory(r, f)
+    serve_waiting(r, t)
