@@ -19,9 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stoker.baselines.bounds.intervals import Floats, service_times
+from stoker.baselines.bounds.corrections import refusals, starvation
+from stoker.baselines.bounds.intervals import Floats
 from stoker.baselines.bounds.pricing import Pricing
-from stoker.baselines.bounds.relaxation import Relaxation, relax
+from stoker.baselines.bounds.relaxation import relax
 from stoker.envs.cluster.spec import Cluster
 from stoker.envs.workload import Workload
 
@@ -37,9 +38,11 @@ class Bound:
     wait_usd: float
     scarcity_usd: float
     """What the memory limit adds: the relaxed solution's use of memory above (below) the capacity,
-    at lambda. The three above and this one sum to `total_usd` (before `refused_usd`)."""
+    at lambda. The three above and this one sum to `total_usd` before the two below."""
     refused_usd: float
     """Taken off because policies may refuse requests; 0 where that cannot pay."""
+    unserved_usd: float
+    """Taken off because the run may end with requests still waiting; 0 where that cannot pay."""
     free_usd: float
     """The same bound without a memory limit."""
     price_usd_gib_s: Floats
@@ -81,15 +84,17 @@ def lower_bound(
     free = pricing.evaluate(np.zeros(len(relaxed.widths_s)))[0]
     lam, used = search(pricing, iterations)
     total, _, parts, kept = pricing.evaluate(lam)
-    refused = _refusals(cluster, workload, relaxed, lam, prewarm=prewarm)
+    refused = refusals(cluster, workload, relaxed, lam, prewarm=prewarm)
+    unserved = starvation(relaxed, lam, workload.horizon_s)
     scarcity = total - float(parts.sum())
     return Bound(
-        total_usd=max(total - refused, 0.0),
+        total_usd=max(total - refused - unserved, 0.0),
         rent_usd=float(parts[0]),
         load_usd=float(parts[1]),
         wait_usd=float(parts[2]),
         scarcity_usd=scarcity,
         refused_usd=refused,
+        unserved_usd=unserved,
         free_usd=free,
         price_usd_gib_s=lam,
         edges_s=relaxed.edges_s,
@@ -134,30 +139,7 @@ def _constant_price(pricing: Pricing) -> float:
     return float(grid[int(np.argmax(values))])
 
 
-def _refusals(
-    cluster: Cluster, workload: Workload, relaxed: Relaxation, lam: Floats, *, prewarm: bool
-) -> float:
-    """Most that refusing requests can save below D: what exceeds `drop_usd` of serving one alone.
-
-    A plan that refuses the set R becomes one that serves all when each of R gets an instance of
-    its own, just in time. So cost >= D - sum over requests of (that price - drop)+.
-    """
-    drop_usd = cluster.objective.drop_usd
-    if drop_usd == 0.0 or len(workload) == 0:
-        return 0.0
-    fn, costs = workload.function, relaxed.costs
-    load_s, arrival_s = costs.load_s[fn], workload.arrival_s
-    rate = np.concatenate([[0.0], np.cumsum((relaxed.device_usd_gib_s + lam) * relaxed.widths_s)])
-    begin_s = np.maximum(arrival_s - load_s, 0.0) if prewarm else arrival_s
-    start_s = np.maximum(arrival_s, begin_s + load_s)
-    end_s = start_s + service_times(workload, costs)
-    held = np.interp(end_s, relaxed.edges_s, rate) - np.interp(begin_s, relaxed.edges_s, rate)
-    alone = costs.size_gib[fn] * held + cluster.objective.load_usd_s * load_s
-    alone += cluster.objective.wait_usd_s * (start_s - arrival_s)
-    return float(np.maximum(alone - drop_usd, 0.0).sum())
-
-
 def _note(cluster: Cluster, prewarm: bool) -> str:
     who = "every policy" if prewarm else "every policy that starts a function's only instance late"
     drops = ", refusals included" if cluster.objective.drop_usd > 0.0 else " that refuses nothing"
-    return f"relaxation; below {who}{drops}, from an empty cluster, all requests served or refused"
+    return f"relaxation; below {who}{drops}, from an empty cluster, charged from 0 to the horizon"

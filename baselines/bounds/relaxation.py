@@ -1,7 +1,9 @@
 """The clairvoyant relaxation: what each idle interval and busy spell costs at least.
 
-A lower bound on the cost (rent + start-up work + priced waiting) of every policy that serves all
-requests, however it queues, batches, delays, shares or duplicates instances. What it rests on:
+A lower bound on the cost, from an empty cluster at time 0 to the horizon, (rent + start-up work +
+priced waiting) of every policy that leaves no function's requests waiting at the horizon and
+refuses none, however it queues, batches, delays, shares or duplicates instances; `corrections`
+extends it to policies that do either. What it rests on:
 
 1. *Rate.* While k requests of f are there (waiting or in service), m instances serve at most
    m * slots of them. Split the k requests into levels of `slots`; level r costs, at every instant
@@ -34,7 +36,8 @@ instance, and fetch host copies, on demand alone.
 
 Not covered: policies that shorten a start-up below Cluster.load_s (snapshots, overlapped or
 layered start-up, sharing within a family), batches that finish before their slowest member would
-have alone, runs that begin warm, and runs that leave requests unserved and uncharged at the end.
+have alone, runs that begin warm, scores that leave out the waiting of an opening period, and times
+rounded down (time_quantum_s).
 
 Shapes: I intervals, K time bins, F functions.  Units: seconds, GiB, dollars.
 Source: cost structure after Berger et al., SIGMETRICS 2018, and the interval linear programs of
@@ -114,7 +117,9 @@ class Relaxation:
 def device_price(cluster: Cluster) -> float:
     """Least rent of a GiB-second of device memory under the cluster's billing."""
     if cluster.objective.billing == "gpu":
-        return min(g.price_usd_h / g.memory_gib for g in cluster.node.gpus) / 3600.0
+        gpus = cluster.node.gpus
+        mean = sum(g.price_usd_h for g in gpus) / len(gpus) / max(g.memory_gib for g in gpus)
+        return min(mean, *(g.price_usd_h / g.memory_gib for g in gpus)) / 3600.0
     return cluster.device_usd_gib_s
 
 

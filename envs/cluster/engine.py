@@ -17,7 +17,6 @@ from stoker.envs.cluster.events import (
     PREWARM,
     pop,
 )
-from stoker.envs.cluster.eviction import access
 from stoker.envs.cluster.instances import (
     drop_host,
     expiry_of,
@@ -38,11 +37,9 @@ from stoker.envs.cluster.service import (
     dequeue,
     dispatch,
     drop,
-    plan_idle,
     prewarm,
     scale,
     serve_waiting,
-    settle,
 )
 from stoker.envs.cluster.tables import (
     FETCHING,
@@ -50,7 +47,6 @@ from stoker.envs.cluster.tables import (
     event_at,
     f8_at,
     fn_at,
-    gpu_at,
     inst_at,
 )
 

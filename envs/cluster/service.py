@@ -11,9 +11,9 @@ import math
 import numpy as np
 
 from stoker.envs.cluster.events import BATCH, DONE, PREWARM, push, quantize
-from stoker.envs.cluster.eviction import access, make_room, score
 from stoker.envs.cluster.eviction import SCORE as FIRST_SCAN
-from stoker.envs.cluster.features import on_arrival, on_gap
+from stoker.envs.cluster.eviction import access, make_room, score
+from stoker.envs.cluster.features import bin_of, on_arrival, on_gap
 from stoker.envs.cluster.instances import (
     REJECT,
     RUN,
@@ -30,7 +30,6 @@ from stoker.envs.cluster.instances import (
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.rules.hazard import expert_mass, hazard_plan
 from stoker.envs.cluster.rules.hybrid_histogram import hybrid_gap, hybrid_plan
-from stoker.envs.cluster.features import bin_of
 from stoker.envs.cluster.tables import (
     DROPPED,
     EXPERTS,

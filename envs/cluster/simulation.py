@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,28 @@ from stoker.envs.cluster.outcome import Result, collect
 from stoker.envs.cluster.spec import GIB, Cluster, Rules
 from stoker.envs.cluster.state import State
 from stoker.envs.workload.workload import Workload
+
+
+class PolicyLike(Protocol):
+    """What `simulate` needs of a policy; see `stoker.baselines.base.Policy`."""
+
+    @property
+    def rules(self) -> Rules:
+        """Event-level choices."""
+        ...
+
+    @property
+    def tick_s(self) -> float:
+        """Seconds between decisions."""
+        ...
+
+    def reset(self, cluster: Cluster, rows: int) -> None:
+        """Forget everything."""
+        ...
+
+    def decide(self, snapshot: Snapshot) -> Decision:
+        """Return standing orders."""
+        ...
 
 
 def check(cluster: Cluster, workload: Workload) -> None:
@@ -145,3 +168,34 @@ class Simulation:
         """Outcome and bill of one row up to its present."""
         engine.close_rows(self.state.rows)
         return collect(self.state, self.clusters[row], row)
+
+
+def simulate(
+    cluster: Cluster | Sequence[Cluster],
+    workload: Workload | Sequence[Workload],
+    policy: PolicyLike,
+    *,
+    warmup_s: float = 0.0,
+    threads: int = 1,
+) -> list[Result]:
+    """Run a policy over one or several (cluster, workload) rows from start to horizon.
+
+    The policy decides before the first arrival and then every `tick_s`.
+
+    Returns:
+        One result a row.
+    """
+    clusters = [cluster] if isinstance(cluster, Cluster) else list(cluster)
+    workloads = [workload] if isinstance(workload, Workload) else list(workload)
+    ticking = np.isfinite(policy.tick_s)
+    track = bool(ticking) or policy.rules.plan != "decision" or policy.rules.eviction == "hazard"
+    sim = Simulation(
+        clusters, workloads, policy.rules, track=track, warmup_s=warmup_s, threads=threads
+    )
+    policy.reset(clusters[0], len(clusters))
+    now = 0.0
+    while not sim.over.all():
+        sim.apply(policy.decide(sim.snapshot()))
+        now += policy.tick_s
+        sim.run(now)
+    return [sim.result(k) for k in range(len(clusters))]

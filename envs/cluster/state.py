@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from stoker.envs.cluster.rules.params import DEFAULTS
 from stoker.envs.cluster.spec import CHOICES, GIB, Cluster, Rules
 from stoker.envs.cluster.tables import (
-    AGES,
     EFFECT,
     EVENT,
     FN,
