@@ -13,9 +13,9 @@ from typing import Any, Protocol
 from stoker.envs.cluster.decision import Capabilities
 from stoker.runtime.arena import aligned
 from stoker.runtime.catalog import Deployment, ModelError
-from stoker.runtime.hostmem import HostFull, HostTier
+from stoker.runtime.hostmem import HostCopy, HostFull, HostTier
 from stoker.runtime.messages import DISK, HOST, Reply, WorkerSpec
-from stoker.runtime.process import WorkerDied, WorkerProcess
+from stoker.runtime.process import OrderFailed, WorkerDied, WorkerProcess
 
 Lost = Callable[[int, list[int]], None]
 """Called with a device and the instances that died with it."""
@@ -60,6 +60,13 @@ class Ledger:
     """Loads asked from host memory that had to go to disk."""
 
 
+@dataclass(eq=False)
+class _Place:
+    """One bringing-up of an instance."""
+
+    fn: int
+
+
 class TorchBackend:
     """Workers, host tier and ledger; lives on one asyncio loop.
 
@@ -81,10 +88,10 @@ class TorchBackend:
         self.on_lost: Lost = lambda gpu, instances: None
         self._sizes = [d.model.data_bytes for d in self.deployments]
         self._check_fit(device_bytes)
-        self._host = HostTier(host_bytes)
-        self._where: list[dict[int, int]] = [{} for _ in device_bytes]
-        self._attached: list[set[int]] = [set() for _ in device_bytes]
-        self._fetching: dict[int, tuple[int, asyncio.Future[Reply]]] = {}
+        self._host = HostTier(host_bytes, max(self._sizes))
+        # The order that brings an instance up marks it: numbers of lost instances come again.
+        self._where: list[dict[int, _Place]] = [{} for _ in device_bytes]
+        self._filling: dict[int, tuple[int, asyncio.Future[Reply]]] = {}
         self._host_misses = 0
         self.workers = [
             WorkerProcess(
@@ -96,6 +103,7 @@ class TorchBackend:
                     threads,
                     cold_disk,
                 ),
+                self._host,
                 lambda gpu=gpu: self._died(gpu),  # type: ignore[misc]
             )
             for gpu, size in enumerate(device_bytes)
@@ -114,6 +122,7 @@ class TorchBackend:
         Raises:
             WorkerDied: a worker cannot start; the message names the model at fault, if one is.
         """
+        self._host.open()
         try:
             for worker in self.workers:
                 await worker.start()
@@ -131,43 +140,63 @@ class TorchBackend:
     def ledger(self) -> Ledger:
         """Bytes held now."""
         device = tuple(
-            sum(aligned(self._sizes[fn]) for fn in table.values()) for table in self._where
+            sum(aligned(self._sizes[place.fn]) for place in table.values()) for table in self._where
         )
         return Ledger(device, self._host.used, self._host_misses)
 
     def load(self, gpu: int, instance: int, fn: int, source: str) -> asyncio.Future[Reply]:
-        """Bring an instance up; one that is not in host memory comes from disk, and is counted."""
-        self._where[gpu][instance] = fn
-        if source == HOST and fn in self._fetching and self._fetching[fn][0] != gpu:
-            return asyncio.ensure_future(self._load_after_fetch(gpu, instance, fn))
-        pending = fn in self._fetching
-        copy = self._host.copies.get(fn)
+        """Bring an instance up; one that is not in host memory comes from disk, and is counted.
+
+        A load from host memory uses the copy up: from then on the weights are on the device.
+        """
+        place = _Place(fn)
+        self._where[gpu][instance] = place
+        pending = self._filling.get(fn)
+        if source == HOST and pending is not None and pending[0] != gpu:
+            return asyncio.ensure_future(self._load_after_fill(gpu, instance, fn, pending[1]))
+        copy = self._host.find(fn)
         if source == HOST and (copy is None or not (copy.filled or pending)):
             self._host_misses += 1
-            source = DISK
-        if source == HOST:
-            self._attach(gpu, fn)
-        future = self.workers[gpu].order("load", fn=fn, instance=instance, source=source)
-        future.add_done_callback(lambda done: self._loaded(gpu, instance, done))
+            source, copy = DISK, None
+        at = copy.offset if source == HOST and copy is not None else -1
+        future = self.workers[gpu].order("load", fn=fn, instance=instance, source=source, place=at)
+        if source == HOST and copy is not None:
+            self._use_up(copy, future)
+        future.add_done_callback(lambda done: self._loaded(gpu, instance, place, done))
         return future
 
-    async def _load_after_fetch(self, gpu: int, instance: int, fn: int) -> Reply:
-        await asyncio.wait([self._fetching[fn][1]])
+    async def _load_after_fill(
+        self, gpu: int, instance: int, fn: int, filling: asyncio.Future[Reply]
+    ) -> Reply:
+        await asyncio.wait([filling])
         return await self.load(gpu, instance, fn, HOST)
 
-    def _loaded(self, gpu: int, instance: int, done: asyncio.Future[Reply]) -> None:
-        if not done.cancelled() and done.exception() is not None:
-            self._where[gpu].pop(instance, None)
+    def _loaded(self, gpu: int, instance: int, place: _Place, done: asyncio.Future[Reply]) -> None:
+        failed = not done.cancelled() and done.exception() is not None
+        if failed and self._where[gpu].get(instance) is place:
+            del self._where[gpu][instance]
+
+    def _use_up(self, copy: HostCopy, future: asyncio.Future[Reply]) -> None:
+        copy.pins += 1
+
+        def settle(done: asyncio.Future[Reply]) -> None:
+            copy.pins -= 1
+            failed = not done.cancelled() and done.exception() is not None
+            if not copy.pins and not failed:
+                self._host.release(copy)
+
+        future.add_done_callback(settle)
 
     def drop(self, gpu: int, instance: int, to_host: bool) -> asyncio.Future[Reply]:
         """Take an instance down; without room in host memory its weights are let go."""
-        fn = self._where[gpu].pop(instance)
-        copy_out = to_host and not self._filled(fn) and self._take(fn)
-        if copy_out:
-            self._attach(gpu, fn)
-        future = self.workers[gpu].order("drop", instance=instance, to_host=copy_out)
-        if copy_out:
-            self._fill(gpu, fn, future)
+        place = self._where[gpu].pop(instance, None)
+        if place is None:
+            return _settled(OrderFailed(f"instance {instance} is not on device {gpu}"))
+        copy = self._take(place.fn) if to_host else None
+        if copy is None or copy.filled or place.fn in self._filling:
+            return self.workers[gpu].order("drop", instance=instance)
+        future = self.workers[gpu].order("drop", instance=instance, place=copy.offset)
+        self._fill(gpu, copy, future)
         return future
 
     def run(self, gpu: int, instance: int, payloads: Sequence[Any]) -> asyncio.Future[Reply]:
@@ -176,66 +205,49 @@ class TorchBackend:
 
     def fetch_host(self, fn: int) -> asyncio.Future[Reply]:
         """Read a function's weights into host memory, through the device with least to do."""
-        if self._filled(fn):
-            return _settled(Reply(0))
-        if fn in self._fetching:
-            return self._fetching[fn][1]
-        gpu = min(range(len(self.workers)), key=lambda g: len(self._where[g]))
+        if fn in self._filling:
+            return self._filling[fn][1]
         try:
-            self._host.take(fn, self._sizes[fn])
+            copy = self._host.take(fn, self._sizes[fn])
         except HostFull as error:
             return _settled(error)
-        self._attach(gpu, fn)
-        future = self.workers[gpu].order("fetch", fn=fn)
-        self._fill(gpu, fn, future)
+        if copy.filled:
+            return _settled(Reply(0))
+        gpu = min(range(len(self.workers)), key=lambda g: len(self._where[g]))
+        future = self.workers[gpu].order("fetch", fn=fn, place=copy.offset)
+        self._fill(gpu, copy, future)
         return future
 
     def drop_host(self, fn: int) -> None:
         """Give a function's host memory back."""
-        self._host.release(fn)
-        for gpu, attached in enumerate(self._attached):
-            if fn in attached:
-                attached.discard(fn)
-                _quiet(self.workers[gpu].order("forget", fn=fn))
+        copy = self._host.find(fn)
+        if copy is not None:
+            self._host.release(copy)
 
-    def _filled(self, fn: int) -> bool:
-        copy = self._host.copies.get(fn)
-        return copy is not None and copy.filled
-
-    def _take(self, fn: int) -> bool:
-        if fn in self._fetching:
-            return False
+    def _take(self, fn: int) -> HostCopy | None:
         try:
-            self._host.take(fn, self._sizes[fn])
+            return self._host.take(fn, self._sizes[fn])
         except HostFull:
-            return False
-        return True
+            return None
 
-    def _attach(self, gpu: int, fn: int) -> None:
-        if fn in self._attached[gpu]:
-            return
-        self._attached[gpu].add(fn)
-        copy = self._host.copies[fn]
-        _quiet(self.workers[gpu].order("attach", copy.descriptor, fn=fn, size=copy.size))
-
-    def _fill(self, gpu: int, fn: int, future: asyncio.Future[Reply]) -> None:
-        self._fetching[fn] = (gpu, future)
-        copy = self._host.copies[fn]
+    def _fill(self, gpu: int, copy: HostCopy, future: asyncio.Future[Reply]) -> None:
+        """Note that a copy is being written until the future ends."""
+        self._filling[copy.fn] = (gpu, future)
+        copy.pins += 1
 
         def settle(done: asyncio.Future[Reply]) -> None:
-            if self._fetching.get(fn, (gpu, None))[1] is future:
-                del self._fetching[fn]
-            if not done.cancelled() and done.exception() is None:
-                copy.filled = True
-            elif self._host.copies.get(fn) is copy:
-                self.drop_host(fn)
+            copy.pins -= 1
+            if self._filling.get(copy.fn, (gpu, None))[1] is future:
+                del self._filling[copy.fn]
+            copy.filled = not done.cancelled() and done.exception() is None
+            if not copy.filled or not copy.held:
+                self._host.release(copy)
 
         future.add_done_callback(settle)
 
     def _died(self, gpu: int) -> None:
         lost = sorted(self._where[gpu])
         self._where[gpu].clear()
-        self._attached[gpu].clear()
         self.on_lost(gpu, lost)
 
 
@@ -246,11 +258,6 @@ def _settled(outcome: Reply | Exception) -> asyncio.Future[Reply]:
     else:
         future.set_result(outcome)
     return future
-
-
-def _quiet(future: asyncio.Future[Reply]) -> None:
-    """Look at an outcome that nobody waits for, so that asyncio does not complain."""
-    future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 __all__ = ["Backend", "Ledger", "TorchBackend", "WorkerDied"]

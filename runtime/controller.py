@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from stoker.envs.cluster.decision import Decision, Snapshot
+from stoker.envs.cluster.decision import Snapshot
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.live import Drop, DropHost, Effect, FetchHost, Load, Reject, Run
 from stoker.runtime.backend import Backend
 from stoker.runtime.clock import Clock, RealClock, Timer
-from stoker.runtime.effects import Drop, DropHost, Effect, FetchHost, Load, Reject, Run
 from stoker.runtime.guard import Guard
 from stoker.runtime.messages import Reply
 from stoker.runtime.planner import Planner
@@ -55,9 +55,11 @@ class Controller:
         self.statistics = Statistics()
         self._index = {name: fn for fn, name in enumerate(self.names)}
         self._open: dict[int, PendingRequest] = {}
-        self._instances: dict[int, tuple[int, int]] = {}
+        # By the order that brought each up: the planner gives numbers of lost ones out again.
+        self._instances: dict[int, Load] = {}
         self._running: dict[int, Run] = {}
         self._backoff: dict[int, tuple[float, float]] = {}
+        self._reasons: dict[int, str] = {}
         self._timer: Timer | None = None
         self._tick: Timer | None = None
         self._deciding: asyncio.Task[None] | None = None
@@ -112,10 +114,11 @@ class Controller:
         """Requests that have not ended."""
         return len(self._open)
 
-    def _fail(self, number: int, reason: str, kind: str = "failed") -> None:
+    def _fail(self, number: int, reason: str = "", kind: str = "failed") -> None:
         request = self._open.pop(number, None)
         if request is None:
             return
+        reason = reason or self._reasons.get(request.fn, "its instance failed")
         self.statistics.counts[kind] += 1
         if not request.future.done():
             request.future.set_exception(RequestFailed(self.names[request.fn], reason))
@@ -152,15 +155,28 @@ class Controller:
                 self._instances.pop(instance, None)
                 self.statistics.counts["drops"] += 1
                 _ignore(self.backend.drop(gpu, instance, to_host))
-            case FetchHost(fn=fn):
-                _ignore(self.backend.fetch_host(fn))
+            case FetchHost():
+                future = self.backend.fetch_host(effect.fn)
+                future.add_done_callback(lambda done: self._fetched(effect, done))
             case DropHost(fn=fn):
                 self.backend.drop_host(fn)
+            case Reject(request=number, failed=True):
+                self._fail(number)
             case Reject(request=number):
                 self._fail(number, "refused by the policy", "rejected")
 
+    def _fetched(self, effect: FetchHost, done: asyncio.Future[Reply]) -> None:
+        if done.cancelled() or self._closed:
+            return
+        if done.exception() is None:
+            self.planner.ready(self.clock.now(), effect.instance)
+        else:
+            self.statistics.counts["load_errors"] += 1
+            self.planner.failed(self.clock.now(), effect.instance)
+        self._pump()
+
     def _load(self, effect: Load) -> None:
-        self._instances[effect.instance] = (effect.fn, effect.gpu)
+        self._instances[effect.instance] = effect
         _, until_s = self._backoff.get(effect.fn, (0.0, 0.0))
         if self.clock.now() < until_s:
             self.clock.call_at(until_s, lambda: self._load_now(effect))
@@ -168,14 +184,14 @@ class Controller:
             self._load_now(effect)
 
     def _load_now(self, effect: Load) -> None:
-        if self._closed or effect.instance not in self._instances:
+        if self._closed or self._instances.get(effect.instance) is not effect:
             return
         future = self.backend.load(effect.gpu, effect.instance, effect.fn, effect.source)
         future.add_done_callback(lambda done: self._loaded(effect, done))
 
     def _loaded(self, effect: Load, done: asyncio.Future[Reply]) -> None:
         error = None if done.cancelled() else done.exception()
-        if effect.instance not in self._instances or done.cancelled() or self._closed:
+        if self._instances.get(effect.instance) is not effect or done.cancelled() or self._closed:
             return
         if error is not None:
             self._load_failed(effect, str(error))
@@ -187,29 +203,22 @@ class Controller:
         self._pump()
 
     def _load_failed(self, effect: Load, reason: str) -> None:
-        """Give the instance up, and refuse its function's queue: nobody may wait for ever."""
+        """Give the instance up; who waited for it fails, and the next try waits a little."""
         now = self.clock.now()
         self.statistics.counts["load_errors"] += 1
         last_s, _ = self._backoff.get(effect.fn, (FIRST_BACKOFF_S / 2.0, 0.0))
         pause_s = min(2.0 * last_s, LAST_BACKOFF_S)
         self._backoff[effect.fn] = (pause_s, now + pause_s)
-        del self._instances[effect.instance]
-        self.planner.failed(now, effect.instance)
-        self._refuse_queue(effect.fn, reason)
+        self._give_up(effect.instance, reason)
         self._pump()
 
-    def _refuse_queue(self, fn: int, reason: str) -> None:
-        running = {number for run in self._running.values() for number in run.requests}
-        waiting = [n for n, r in self._open.items() if r.fn == fn and n not in running]
-        if any(f == fn for f, _ in self._instances.values()) or not waiting:
-            return
-        for number in waiting:
-            self._fail(number, reason)
-        flags = np.zeros((1, len(self.names)), np.int32)
-        flags[0, fn] = 1
-        for _ in waiting:
-            self.planner.apply(Decision(drop_head=flags))
-        self.planner.apply(Decision(drop_head=np.zeros_like(flags)))
+    def _give_up(self, instance: int, reason: str) -> None:
+        """Tell the planner that an instance is gone."""
+        load = self._instances.pop(instance)
+        self._reasons[load.fn] = reason
+        for head in [h for h, run in self._running.items() if run.instance == instance]:
+            del self._running[head]
+        self.planner.failed(self.clock.now(), instance)
 
     def _run(self, effect: Run) -> None:
         payloads = [self._open[n].payload for n in effect.requests if n in self._open]
@@ -227,15 +236,19 @@ class Controller:
             # One request that cannot be served must not take its neighbours with it.
             self._retry = asyncio.ensure_future(self._one_by_one(effect, start_s))
             return
-        if self._running.pop(effect.requests[0], None) is None:
+        if self._running.get(effect.requests[0]) is not effect:
             return
         now = self.clock.now()
         if error is None:
             self._deliver(effect, start_s, now, done.result())
-        else:
+        elif isinstance(error, OrderFailed):
             self.statistics.counts["batch_errors"] += 1
-            for number in effect.requests:
-                self._fail(number, str(error))
+            self._fail(effect.requests[0], str(error))
+        else:
+            self._give_up(effect.instance, str(error))
+            self._pump()
+            return
+        del self._running[effect.requests[0]]
         self.planner.completed(now, effect.requests[0])
         self._pump()
 
@@ -270,17 +283,10 @@ class Controller:
 
     def _lost(self, gpu: int, instances: list[int]) -> None:
         """A device's worker died: what was in flight fails, and the planner starts afresh."""
-        now = self.clock.now()
         for instance in instances:
-            if self._instances.pop(instance, None) is None:
-                continue
-            self.statistics.counts["lost_instances"] += 1
-            for head, run in list(self._running.items()):
-                if run.instance == instance:
-                    del self._running[head]
-                    for number in run.requests:
-                        self._fail(number, f"the worker of device {gpu} died")
-            self.planner.failed(now, instance)
+            if instance in self._instances:
+                self.statistics.counts["lost_instances"] += 1
+                self._give_up(instance, f"the worker of device {gpu} died")
         self._pump()
 
     # POLICY

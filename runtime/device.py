@@ -29,14 +29,6 @@ STAGING_BYTES = 16 * 2**20
 
 
 @dataclass
-class HostBlock:
-    """One function's weights in shared host memory."""
-
-    memory: mmap.mmap
-    flat: Tensor
-
-
-@dataclass
 class Resident:
     """One instance on the device."""
 
@@ -54,7 +46,7 @@ class Device:
         self.arena = Arena(spec.arena_bytes)
         self.slab = _slab(spec)
         self.residents: dict[int, Resident] = {}
-        self.hosts: dict[int, HostBlock] = {}
+        self.pool = torch.empty(0, dtype=torch.uint8)
         self.computing = threading.Lock()
         self._spare: dict[int, list[Binder]] = {}
         self._stream = torch.cuda.Stream(spec.device) if self.cuda else None  # type: ignore[no-untyped-call]
@@ -67,7 +59,17 @@ class Device:
 
     # LOAD SIDE
 
-    def load(self, instance: int, fn: int, source: str) -> None:
+    def attach(self, descriptor: int, size: int) -> None:
+        """Map the host pool."""
+        self.pool = torch.frombuffer(mmap.mmap(descriptor, size), dtype=torch.uint8)
+        os.close(descriptor)
+        if self.cuda:
+            _cudart().cudaHostRegister(self.pool.data_ptr(), size, 0)
+
+    def _host(self, fn: int, place: int) -> Tensor:
+        return self.pool[place : place + self.deployment(fn).model.data_bytes]
+
+    def load(self, instance: int, fn: int, source: str, place: int) -> None:
         """Bring weights into the arena and bind a module to them; all or nothing.
 
         Raises:
@@ -79,7 +81,7 @@ class Device:
         try:
             block = self.slab[offset : offset + model.data_bytes]
             if source == HOST:
-                self._from_host(block, self.hosts[fn].flat)
+                self._from_host(block, self._host(fn, place))
             else:
                 self._from_disk(block, model)
             spare = self._spare[fn]
@@ -90,41 +92,19 @@ class Device:
             raise
         self.residents[instance] = Resident(fn, offset, binder)
 
-    def drop(self, instance: int, to_host: bool) -> None:
-        """Free an instance's block; with `to_host` its bytes are copied out first."""
+    def drop(self, instance: int, place: int) -> None:
+        """Free an instance's block; its bytes are copied to a place in the host pool first."""
         resident = self.residents.pop(instance)
-        if to_host and resident.fn in self.hosts:
-            flat = self.hosts[resident.fn].flat
+        if place >= 0:
+            flat = self._host(resident.fn, place)
             flat.copy_(self.slab[resident.offset : resident.offset + len(flat)])
         resident.binder.release()
         self._spare[resident.fn].append(resident.binder)
         self.arena.release(resident.offset)
 
-    def attach(self, fn: int, descriptor: int, size: int) -> None:
-        """Map a function's block of shared host memory."""
-        self.forget(fn)
-        memory = mmap.mmap(descriptor, size)
-        os.close(descriptor)
-        flat = torch.frombuffer(memory, dtype=torch.uint8)
-        if self.cuda:
-            _cudart().cudaHostRegister(flat.data_ptr(), size, 0)
-        self.hosts[fn] = HostBlock(memory, flat)
-
-    def fetch(self, fn: int) -> None:
-        """Read a function's weights from disk into its host block."""
-        block = self.hosts[fn]
-        self._read(self.deployment(fn).model, memoryview(block.memory))
-
-    def forget(self, fn: int) -> None:
-        """Unmap a host block."""
-        block = self.hosts.pop(fn, None)
-        if block is None:
-            return
-        if self.cuda:
-            _cudart().cudaHostUnregister(block.flat.data_ptr())
-        memory = block.memory
-        del block
-        memory.close()
+    def fetch(self, fn: int, place: int) -> None:
+        """Read a function's weights from disk into the host pool."""
+        self._read(self.deployment(fn).model, memoryview(self._host(fn, place).numpy().data))
 
     def _allocate(self, size: int) -> int:
         try:

@@ -30,7 +30,7 @@ class WorkerSpec:
 
 @dataclass(frozen=True)
 class Command:
-    """One order. `kind`: load, drop, run, fetch, attach, forget or ping."""
+    """One order. `kind`: attach, load, drop, run, fetch or ping."""
 
     number: int
     kind: str
@@ -38,9 +38,10 @@ class Command:
     instance: int = -1
     source: str = DISK
     payloads: tuple[Any, ...] = ()
+    place: int = -1
+    """Offset in the host pool to load from, drop to or fetch to; -1 = none."""
     size: int = 0
-    """Bytes of the host block whose descriptor follows (attach)."""
-    to_host: bool = False
+    """Bytes of the host pool, whose descriptor follows (attach)."""
 
 
 @dataclass(frozen=True)

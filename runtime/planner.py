@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from stoker.envs.cluster.decision import Decision, Snapshot
-from stoker.runtime.effects import Effect
+from stoker.envs.cluster.live import Effect
 
 
 class Planner(Protocol):
@@ -21,15 +21,15 @@ class Planner(Protocol):
         ...
 
     def ready(self, t: float, instance: int) -> None:
-        """An instance has been brought up."""
+        """An instance has been brought up, or a host copy fetched."""
         ...
 
-    def completed(self, t: float, request_head: int) -> None:
+    def completed(self, t: float, head: int) -> None:
         """The batch with this request at its head has been served."""
         ...
 
     def failed(self, t: float, instance: int) -> None:
-        """An instance is lost; what was in flight on it has failed."""
+        """An instance is lost, or could not be brought up; Reject names who fails with it."""
         ...
 
     def advance(self, t: float) -> None:

@@ -20,6 +20,7 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from stoker.runtime.catalog import ModelError
+from stoker.runtime.hostmem import HostTier
 from stoker.runtime.messages import Command, Reply, WorkerSpec
 
 START_TIMEOUT_S = 60.0
@@ -87,14 +88,15 @@ def spawn(spec: WorkerSpec) -> tuple[ForkServerProcess, Connection, Reply]:
 class WorkerProcess:
     """Sends orders in sequence and resolves a future for each; restarts the process if it dies."""
 
-    def __init__(self, spec: WorkerSpec, on_death: Callable[[], None]) -> None:
+    def __init__(self, spec: WorkerSpec, host: HostTier, on_death: Callable[[], None]) -> None:
         self.spec = spec
+        self.host = host
         self.deaths = 0
         self.start_s: list[float] = []
         """Time of each start, from asking to greeting."""
         self._on_death = on_death
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
-        self._outbox: list[tuple[Command, int]] = []
+        self._outbox: list[Command] = []
         self._numbers = 0
         self._death_times: list[float] = []
         self._process: ForkServerProcess | None = None
@@ -116,11 +118,13 @@ class WorkerProcess:
         loop = asyncio.get_running_loop()
         loop.add_reader(pipe.fileno(), self._read)
         loop.add_reader(process.sentinel, self._read)
-        for command, descriptor in self._outbox:
-            self._send(command, descriptor)
+        if self.host.descriptor >= 0:
+            self._send(Command(0, "attach", size=self.host.pool_bytes))
+        for command in self._outbox:
+            self._send(command)
         self._outbox.clear()
 
-    def order(self, kind: str, descriptor: int = -1, **fields: Any) -> asyncio.Future[Reply]:
+    def order(self, kind: str, **fields: Any) -> asyncio.Future[Reply]:
         """Queue one order; the future ends with its reply, OrderFailed or WorkerDied."""
         self._numbers += 1
         command = Command(self._numbers, kind, **fields)
@@ -130,17 +134,17 @@ class WorkerProcess:
             return future
         self._waiting[command.number] = future
         if self._pipe is None:
-            self._outbox.append((command, descriptor))
+            self._outbox.append(command)
         else:
-            self._send(command, descriptor)
+            self._send(command)
         return future
 
-    def _send(self, command: Command, descriptor: int) -> None:
+    def _send(self, command: Command) -> None:
         assert self._pipe is not None
         try:
             self._pipe.send(command)
-            if descriptor >= 0:
-                reduction.send_handle(self._pipe, descriptor, self.pid)
+            if command.kind == "attach":
+                reduction.send_handle(self._pipe, self.host.descriptor, self.pid)
         except OSError:
             # The reader sees the closed pipe and fails every order that waits, this one too.
             return

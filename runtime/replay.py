@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,6 @@ class ReplayResult:
     ledger: Ledger
     send_lag_s: NDArray[np.float64]
     """How late each request left. Shape: (N,)"""
-    load_order_s: dict[str, float] = field(default_factory=dict)
 
     def summary(self) -> dict[str, float]:
         """The simulator's figures, and those that only a real run has."""
@@ -166,11 +165,11 @@ class _Session:
             futures = await self._send(controller, clock)
             if futures:
                 await asyncio.wait(futures, timeout=DRAIN_S)
-            self.engine.advance(clock.now())
+            end_s = clock.now()
             ledger = self.backend.ledger if isinstance(self.backend, TorchBackend) else None
         finally:
             await controller.close()
-        return self._collect(controller, futures, ledger or Ledger((), 0, 0))
+        return self._collect(controller, futures, ledger or Ledger((), 0, 0), end_s)
 
     async def _send(self, controller: Controller, clock: RealClock) -> list[asyncio.Future[Answer]]:
         futures = []
@@ -192,6 +191,7 @@ class _Session:
         controller: Controller,
         futures: list[asyncio.Future[Any]],
         ledger: Ledger,
+        end_s: float,
     ) -> ReplayResult:
         latency_s = np.full(len(futures), np.nan)
         errors: list[str | None] = []
@@ -202,7 +202,7 @@ class _Session:
                 answer: Answer = future.result()
                 latency_s[i] = answer.finish_s - answer.arrival_s
         return ReplayResult(
-            result=self.engine.result(),
+            result=self.engine.result(end_s),
             latency_s=latency_s,
             errors=tuple(errors),
             statistics=controller.statistics,

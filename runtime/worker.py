@@ -90,15 +90,13 @@ class Worker:
             case "run":
                 return device.run(command.instance, command.payloads)
             case "load":
-                device.load(command.instance, command.fn, command.source)
+                device.load(command.instance, command.fn, command.source, command.place)
             case "drop":
-                device.drop(command.instance, command.to_host)
-            case "attach":
-                device.attach(command.fn, descriptor, command.size)
+                device.drop(command.instance, command.place)
             case "fetch":
-                device.fetch(command.fn)
-            case "forget":
-                device.forget(command.fn)
+                device.fetch(command.fn, command.place)
+            case "attach":
+                device.attach(descriptor, command.size)
             case "ping":
                 return {"used": device.arena.used, "instances": sorted(device.residents)}
             case _:

@@ -1,4 +1,4 @@
-"""A planner of thirty lines and a backend without processes, for scenarios in virtual time."""
+"""A small planner and a backend without processes, for scenarios in virtual time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from stoker.envs.cluster.decision import Capabilities, Decision, Snapshot
+from stoker.envs.cluster.live import Drop, Effect, Load, Reject, Run
 from stoker.runtime.clock import VirtualClock
-from stoker.runtime.effects import Drop, Effect, Load, Reject, Run
 from stoker.runtime.messages import Reply
 from stoker.runtime.process import OrderFailed, WorkerDied
 
@@ -24,7 +24,7 @@ class OneInstance:
         self.queues: list[list[int]] = [[] for _ in range(functions)]
         self.state: dict[int, str] = {}
         self.idle_since: dict[int, float] = {}
-        self.batches: dict[int, tuple[int, int]] = {}
+        self.batches: dict[int, tuple[int, tuple[int, ...]]] = {}
         self.wanted: list[Effect] = []
         self.applied: list[Decision] = []
         self.numbers = 0
@@ -49,7 +49,7 @@ class OneInstance:
         elif self.state[instance] == "idle":
             requests, self.queues[fn] = tuple(self.queues[fn]), []
             self.state[instance] = "busy"
-            self.batches[requests[0]] = (instance, fn)
+            self.batches[requests[0]] = (instance, requests)
             self.wanted.append(Run(instance, fn, 0, requests))
 
     def ready(self, t: float, instance: int) -> None:
@@ -59,11 +59,15 @@ class OneInstance:
         self.state[instance], self.idle_since[instance] = "idle", t
         self._serve(next(f for f, i in self.of.items() if i == instance))
 
-    def completed(self, t: float, request_head: int) -> None:
-        self._idle(t, self.batches.pop(request_head)[0])
+    def completed(self, t: float, head: int) -> None:
+        self._idle(t, self.batches.pop(head)[0])
 
     def failed(self, t: float, instance: int) -> None:
         fn = next(f for f, i in self.of.items() if i == instance)
+        lost = [n for i, batch in self.batches.values() if i == instance for n in batch]
+        if self.state[instance] == "loading":
+            lost, self.queues[fn] = lost + self.queues[fn], []
+        self.wanted += [Reject(number, True) for number in lost]
         del self.of[fn], self.state[instance]
         self.batches = {h: b for h, b in self.batches.items() if b[0] != instance}
         self._serve(fn)
@@ -91,7 +95,7 @@ class OneInstance:
         if decision.drop_head is not None:
             for fn in np.flatnonzero(decision.drop_head[0]):
                 if self.queues[fn]:
-                    self.wanted.append(Reject(self.queues[fn].pop(0)))
+                    self.wanted.append(Reject(self.queues[fn].pop(0), False))
 
     def snapshot(self) -> Snapshot:
         return blank_snapshot(len(self.queues))
