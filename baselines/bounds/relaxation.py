@@ -14,7 +14,7 @@ extends it to policies that do either. What it rests on:
 2. *Keep.* If level r has an instance (or, at level 0, a request waiting for one) during the whole
    gap, the gap costs at least the integral of kappa.
 3. *Reload.* Else level r was off at some instant of the gap, and the next busy spell needs a
-   start-up begun after that instant: load_s of start-up work, memory while it loads, and waiting
+   start-up begun after that instant: its start-up work, memory while it loads, and waiting
    of those who arrive before it can be ready, which is load_s after the gap's start at the
    earliest. Each start-up raises the number of instances of f by one, so it counts for one level
    and one gap only. With a host tier the memory is held for the host-to-device leg only
@@ -27,7 +27,7 @@ extends it to policies that do either. What it rests on:
    device_gib times the bin. This row is priced (Lagrangian) or kept (linear program).
 
 Relaxed, hence free: queueing and slow-down on links and shared GPUs, which GPU holds what
-(fragmentation), host memory limits, the copy's rent while it is being filled, waiting of more than
+(fragmentation), host memory limits, rent and work of filling a host copy, waiting of more than
 one request a level while an instance loads beyond `pending_seconds`, batches' longer service.
 Within one start-up of the horizon nothing but busy spells is charged. Rent stops at the horizon.
 
@@ -65,6 +65,9 @@ from stoker.envs.workload import Workload
 
 KEEP, RELOAD, HOST, NEVER = range(4)
 """The options of an interval, in the order in which ties are settled."""
+CHARGE_FETCH = False
+"""Whether the disk leg of fetching a host copy counts as start-up work. The engine's bill leaves it
+out, so a start-up may cost the host-to-device leg's work alone; True is tighter where it counts."""
 
 
 @dataclass(frozen=True)
@@ -182,8 +185,9 @@ def _reloads(
     copy_s = np.maximum(gap_s - lead_s[1] - (whole_s - from_host_s), 0.0)
     copy_usd = np.stack([np.zeros(len(found)), rent_usd_s * copy_s])
     waiting = np.stack([_waiting(found, late_s[row], costs.slots) for row in range(2)])
+    work_s = start_s if CHARGE_FETCH else np.stack([from_host_s, from_host_s])
     return (
-        cluster.objective.load_usd_s * start_s,
+        cluster.objective.load_usd_s * work_s,
         cluster.objective.wait_usd_s * waiting,
         copy_usd,
         lead_s,

@@ -91,6 +91,18 @@ def test_policies_that_only_start_on_demand_cost_more_than_their_own_bound(seed:
         assert optimum <= cost + 1e-9 * (1.0 + cost)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_runs_that_starve_functions_until_the_horizon_cost_more(seed: int) -> None:
+    cluster, workload = random_case(seed)
+    bound = lower_bound(cluster, workload, bins=32, iterations=60).total_usd
+    rng = np.random.default_rng(4000 + seed)
+    for _ in range(15):
+        start = float(rng.choice([0.0, 0.01, 0.3]))
+        dice = replace(random_dice(rng), start=start, prewarm=0.0)
+        cost = run(cluster, workload, dice, rng, stop=True)
+        assert bound <= cost + 1e-9 * (1.0 + cost)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_policies_that_refuse_requests_cost_more(seed: int) -> None:
     cluster, workload = random_case(seed, drop_usd=float([0.2, 1.0, 5.0, 50.0][seed % 4]))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from stoker.baselines.bounds import relaxation
 from stoker.baselines.bounds.bench import bench, synthetic
 from stoker.baselines.bounds.lagrangian import lower_bound
 from stoker.baselines.bounds.linear_program import solve
@@ -85,7 +86,10 @@ def test_no_requests_cost_nothing() -> None:
     assert solve(relax(cluster, empty, bins=8)).total_usd == 0.0
 
 
-def test_a_host_copy_saves_the_disk_leg_where_its_rent_is_less() -> None:
+def test_a_host_copy_saves_the_disk_leg_where_its_rent_is_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relaxation, "CHARGE_FETCH", True)
     functions = (Function("f0", 8.0, 10.0, runtime_s=1.0, load_gib_s=1.0, alpha_s=1.0),)
     objective, gpu = Objective(1.0, load_usd_s=0.5), Gpu(100.0, 3_600.0)
     workload = workload_of([50.0, 200.0], [0, 0], horizon_s=300.0)
@@ -97,6 +101,21 @@ def test_a_host_copy_saves_the_disk_leg_where_its_rent_is_less() -> None:
     assert totals[1].load_usd == pytest.approx(0.5 * (9.0 + 9.0))
     # The copy may take the disk leg to fetch, unpaid: 149 s gap - 1 s load - 8 s leg.
     assert totals[0].total_usd == pytest.approx(5.0 + 2 * 0.1 + 2 * 0.1 + 8.0 * 1e-4 * 140.0)
+
+
+def test_fetching_a_host_copy_is_no_start_up_work() -> None:
+    functions = (Function("f0", 8.0, 10.0, runtime_s=1.0, load_gib_s=1.0, alpha_s=1.0),)
+    node = Node((Gpu(100.0, 3_600.0),), host_gib=64.0)
+    bound = lower_bound(Cluster(node, functions, Objective(1.0, 0.5)), workload_of([50.0], [0]))
+    assert bound.load_usd == pytest.approx(0.5 * 1.0)
+
+
+def test_a_function_that_starves_until_the_horizon_pays_for_its_waiting_only() -> None:
+    objective = Objective(wait_usd_s=0.01, load_usd_s=5.0)
+    cluster = cluster_of(10.0, usd_gib_s=0.0, objective=objective)
+    bound = lower_bound(cluster, workload_of([50.0], [0]))
+    assert bound.total_usd == pytest.approx(50.0 * 0.01)
+    assert bound.unserved_usd > 0.0
 
 
 def test_cheap_refusals_lower_the_bound_and_dear_ones_do_not() -> None:

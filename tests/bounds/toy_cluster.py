@@ -34,15 +34,27 @@ class Instance:
 
 
 def run(
-    cluster: Cluster, workload: Workload, dice: Dice, rng: np.random.Generator, step_s: float = 0.25
+    cluster: Cluster,
+    workload: Workload,
+    dice: Dice,
+    rng: np.random.Generator,
+    *,
+    stop: bool = False,
+    step_s: float = 0.25,
 ) -> float:
-    """Dollars of one run; times of the workload and of start-ups lie on the grid."""
+    """Dollars of one run; times of the workload and of start-ups lie on the grid.
+
+    With `stop` the run ends at the horizon, and those who wait then have waited until then.
+    """
     goal, functions = cluster.objective, cluster.functions
     live: list[Instance] = []
     queues: list[list[tuple[float, float]]] = [[] for _ in functions]
     copy_s = np.full(len(functions), np.inf)
     cost, next_, now = 0.0, 0, 0.0
     while next_ < len(workload) or any(queues) or now < workload.horizon_s:
+        if stop and now >= workload.horizon_s:
+            left = sum(now - arrived_s for queue in queues for arrived_s, _ in queue)
+            return cost + goal.wait_usd_s * left
         calm = now > workload.horizon_s + 200.0
         for inst in live:
             inst.done_s = [t for t in inst.done_s if t > now]

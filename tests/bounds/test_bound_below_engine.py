@@ -1,0 +1,51 @@
+"""The engine's bill lies above the bound, whatever the rules and standing orders."""
+
+import numpy as np
+import pytest
+from test_bound_below_policies import random_case
+
+from stoker.baselines.base import Policy
+from stoker.baselines.bounds.lagrangian import lower_bound
+from stoker.envs.cluster.decision import Decision, Snapshot
+from stoker.envs.cluster.simulation import simulate
+from stoker.envs.cluster.spec import Rules
+
+
+class Whims(Policy):
+    """Orders drawn anew at every tick."""
+
+    def __init__(self, rng: np.random.Generator, *, refuses: bool) -> None:
+        self.rng = rng
+        self.tick_s = float(rng.choice([1.0, 7.0, 60.0]))
+        eviction = str(rng.choice(["lru", "greedy_dual", "score"]))
+        if refuses:
+            self.rules = Rules(scale_out="per_request", overload="drop", eviction=eviction)
+        else:
+            self.rules = Rules(eviction=eviction)
+
+    def decide(self, snapshot: Snapshot) -> Decision:
+        shape, rng = snapshot.queued.shape, self.rng
+        return Decision(
+            keep_alive_s=rng.choice([0.0, 2.0, 30.0, np.inf], shape),
+            host_keep_alive_s=rng.choice([0.0, 10.0, np.inf], shape),
+            prewarm=rng.choice([0, 0, 1], shape).astype(np.int32),
+            prewarm_host=rng.choice([0, 1], shape).astype(np.int32),
+            prewarm_after_s=rng.choice([1.0, 8.0, np.inf], shape),
+            prewarm_keep_s=rng.choice([1.0, 10.0], shape),
+            eviction_score=rng.random(shape),
+            batch_wait_s=rng.choice([0.0, 1.0], shape),
+            min_batch=rng.choice([1, 2], shape).astype(np.int32),
+            max_instances=rng.choice([1, 3, 100], shape).astype(np.int32),
+        )
+
+
+@pytest.mark.parametrize("drop_usd", [0.0, 0.5, 20.0])
+@pytest.mark.parametrize("seed", range(25))
+def test_random_orders_cost_more(seed: int, drop_usd: float) -> None:
+    cluster, workload = random_case(seed, drop_usd=drop_usd)
+    bound = lower_bound(cluster, workload, bins=64, iterations=60).total_usd
+    rng = np.random.default_rng(5000 + seed)
+    for _ in range(6):
+        policy = Whims(rng, refuses=drop_usd > 0.0)
+        cost = simulate(cluster, workload, policy)[0].bill.total_usd
+        assert bound <= cost + 1e-6 * (1.0 + cost)
