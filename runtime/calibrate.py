@@ -22,14 +22,17 @@ from stoker.runtime.arena import aligned
 from stoker.runtime.backend import TorchBackend
 from stoker.runtime.catalog import Deployment, Model, ModelError
 from stoker.runtime.digits import sample_payload
+from stoker.runtime.messages import Reply
 from stoker.runtime.profile import FORMAT, QUANTILES
 
 BATCHES = (1, 2, 4, 8)
 """Batch sizes of the curve."""
 PASSES = 7
 """Repetitions of each load and batch; medians are fitted, all of them make the residuals."""
-MAX_CURVE_S = 3.0
-"""Time for one model's curve, after which fewer passes are made."""
+CURVES_S = 20.0
+"""Time for all batch curves, after which no further pass is begun."""
+REST_S = 0.005
+"""Rest before each batch: requests seldom find caches as warm as a tight loop does."""
 COPY_BYTES = 64 * 2**20
 
 Progress = Callable[[str, float], None]
@@ -85,9 +88,9 @@ class _Run:
         self.cold_disk, self.device = cold_disk, device
         self.rng = np.random.default_rng(seed)
         self.progress = progress
-        largest = max(aligned(m.data_bytes) for m in models)
+        sizes = [aligned(m.data_bytes) for m in models]
         deployments = [Deployment(m.name, m) for m in models]
-        self.backend = TorchBackend(deployments, [largest], 2 * largest, device, 1, cold_disk)
+        self.backend = TorchBackend(deployments, [sum(sizes)], max(sizes), device, 1, cold_disk)
 
     def _tell(self, what: str, done: float) -> None:
         if self.progress is not None:
@@ -98,10 +101,19 @@ class _Run:
         await self.backend.start()
         try:
             restart_s = await self._restart()
-            entries = {}
-            for number, model in enumerate(self.models):
-                self._tell(model.name, (number + 0.5) / (len(self.models) + 1))
-                entries[model.name] = await self._model(number, model)
+            steps = len(self.models) + 2
+            loads, orders = [], []
+            for fn, model in enumerate(self.models):
+                self._tell(f"loads of {model.name}", (fn + 1) / steps)
+                taken, ways = await self._loads(fn)
+                loads.append(taken)
+                orders.append(ways)
+            self._tell("batches", (steps - 1) / steps)
+            first, times = await self._curves(orders)
+            entries = {
+                model.name: _entry(model, loads[fn], orders[fn], first[fn], times[fn])
+                for fn, model in enumerate(self.models)
+            }
         finally:
             await self.backend.close()
         self._tell("copies", 1.0)
@@ -132,29 +144,6 @@ class _Run:
             await worker.order("ping")
         return float(np.median(worker.start_s[1:]))
 
-    async def _model(self, fn: int, model: Model) -> dict[str, Any]:
-        loads, orders = await self._loads(fn)
-        await self.backend.load(0, 0, fn, "host")
-        first_s, curve, residuals = await self._curve(fn, model, orders)
-        await self.backend.drop(0, 0, False)
-        self.backend.drop_host(fn)
-        sizes = np.array(sorted(curve))
-        medians = np.array([curve[b] for b in sizes])
-        alpha_s, beta_s = fit_line(sizes, medians)
-        return {
-            "architecture": model.architecture,
-            "weights_bytes": model.data_bytes,
-            "device_bytes": aligned(model.data_bytes),
-            "load_s": {tier: quantiles(values) for tier, values in loads.items()},
-            "order_s": quantiles(orders),
-            "first_batch_s": first_s,
-            "alpha_s": alpha_s,
-            "beta_s": beta_s,
-            "max_batch": int(sizes[-1]),
-            "batch_s": {int(b): float(m) for b, m in zip(sizes, medians, strict=True)},
-            "residual": quantiles(residuals),
-        }
-
     async def _loads(self, fn: int) -> tuple[dict[str, list[float]], list[float]]:
         """Load again and again from each tier; also the time that an order spends on its way."""
         loads: dict[str, list[float]] = {"disk": [], "host": []}
@@ -168,27 +157,62 @@ class _Run:
                 orders.append(time.perf_counter() - began - reply.seconds)
                 values.append(reply.seconds)
                 await self.backend.drop(0, 0, False)
+        self.backend.drop_host(fn)
         return loads, orders
 
-    async def _curve(
-        self, fn: int, model: Model, orders: list[float]
-    ) -> tuple[float, dict[int, float], list[float]]:
-        """Serve batches of each size; residuals are relative to the median of their size."""
-        first = await self.backend.run(0, 0, [sample_payload(model.architecture, self.rng)])
-        times: dict[int, list[float]] = {b: [] for b in self.batches}
+    async def _curves(
+        self, orders: list[list[float]]
+    ) -> tuple[list[float], list[dict[int, list[float]]]]:
+        """Serve batches of each model and size in a random order, all models loaded."""
+        first = []
+        for fn in range(len(self.models)):
+            await self.backend.load(0, fn, fn, "disk")
+            first.append((await self._batch(fn, 1)).seconds)
+        times: list[dict[int, list[float]]] = [{b: [] for b in self.batches} for _ in self.models]
         began = time.perf_counter()
+        pairs = [(fn, size) for fn in range(len(self.models)) for size in self.batches]
         for done in range(self.passes):
-            for size in self.batches:
-                payloads = [sample_payload(model.architecture, self.rng) for _ in range(size)]
+            for at in self.rng.permutation(len(pairs)):
+                fn, size = pairs[at]
+                await asyncio.sleep(REST_S)
                 sent = time.perf_counter()
-                reply = await self.backend.run(0, 0, payloads)
-                orders.append(time.perf_counter() - sent - reply.seconds)
-                times[size].append(reply.seconds)
-            if done >= 2 and time.perf_counter() - began > MAX_CURVE_S:
+                reply = await self._batch(fn, size)
+                orders[fn].append(time.perf_counter() - sent - reply.seconds)
+                times[fn][size].append(reply.seconds)
+            if done >= 2 and time.perf_counter() - began > CURVES_S:
                 break
-        medians = {b: float(np.median(values)) for b, values in times.items()}
-        residuals = [t / medians[b] - 1.0 for b, values in times.items() for t in values]
-        return first.seconds, medians, residuals
+        return first, times
+
+    async def _batch(self, fn: int, size: int) -> Reply:
+        architecture = self.models[fn].architecture
+        payloads = [sample_payload(architecture, self.rng) for _ in range(size)]
+        return await self.backend.run(0, fn, payloads)
+
+
+def _entry(
+    model: Model,
+    loads: dict[str, list[float]],
+    orders: list[float],
+    first_s: float,
+    times: dict[int, list[float]],
+) -> dict[str, Any]:
+    """Sum one model's figures up; residuals are relative to the median of their batch size."""
+    medians = {size: float(np.median(values)) for size, values in times.items()}
+    residuals = [t / medians[size] - 1.0 for size, values in times.items() for t in values]
+    alpha_s, beta_s = fit_line(np.array(list(medians)), np.array(list(medians.values())))
+    return {
+        "architecture": model.architecture,
+        "weights_bytes": model.data_bytes,
+        "device_bytes": aligned(model.data_bytes),
+        "load_s": {tier: quantiles(values) for tier, values in loads.items()},
+        "order_s": quantiles(orders),
+        "first_batch_s": first_s,
+        "alpha_s": alpha_s,
+        "beta_s": beta_s,
+        "max_batch": max(medians),
+        "batch_s": medians,
+        "residual": quantiles(residuals),
+    }
 
 
 def fit_line(sizes: np.ndarray[Any, Any], seconds: np.ndarray[Any, Any]) -> tuple[float, float]:

@@ -6,11 +6,15 @@ that the simulator follows.  Units: seconds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+
 from stoker.envs.cluster.decision import Decision, Snapshot
-from stoker.envs.cluster.live import Effect
+from stoker.envs.cluster.live import Effect, LiveEngine, Load
+from stoker.envs.cluster.spec import Cluster, Rules
 
 
 class Planner(Protocol):
@@ -51,3 +55,17 @@ class Planner(Protocol):
     def effects(self) -> Sequence[Effect]:
         """Return what is to be done since the last call, in order."""
         ...
+
+
+def warm_up(cluster: Cluster, rules: Rules) -> None:
+    """Compile, or read from the cache, all that the planner needs, on an engine thrown away."""
+    engine = LiveEngine(cluster, rules, capacity=4)
+    engine.apply(Decision(keep_alive_s=np.full((1, len(cluster.functions)), math.inf)))
+    head = engine.arrive(0.0, 0)
+    loads = [effect for effect in engine.effects() if isinstance(effect, Load)]
+    engine.ready(1.0, loads[0].instance)
+    engine.effects()
+    engine.completed(2.0, head)
+    engine.failed(3.0, loads[0].instance)
+    engine.snapshot()
+    engine.result(4.0)

@@ -28,6 +28,7 @@ from stoker.runtime.clock import RealClock
 from stoker.runtime.controller import Controller
 from stoker.runtime.digits import sample_payload
 from stoker.runtime.guard import Guard, GuardCounts
+from stoker.runtime.planner import warm_up
 from stoker.runtime.requests import Answer, RequestFailed, Statistics
 
 DRAIN_S = 30.0
@@ -147,6 +148,7 @@ class _Session:
     ) -> None:
         self.workload, self.backend, self.guard = workload, backend, guard
         self.engine = LiveEngine(cluster, guard.policy.rules, capacity=len(workload) + 1)
+        self.cluster = cluster
         self.names = [f.name for f in cluster.functions]
         self.progress = progress
         self.send_lag_s = np.zeros(len(workload))
@@ -158,6 +160,7 @@ class _Session:
 
     async def play(self) -> ReplayResult:
         await self.backend.start()
+        await asyncio.to_thread(warm_up, self.cluster, self.guard.policy.rules)
         clock = RealClock()
         controller = Controller(self.engine, self.backend, self.names, self.guard, clock)
         try:

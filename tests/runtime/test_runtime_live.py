@@ -1,0 +1,160 @@
+"""The controller under the compiled engine in live mode."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from stand_ins import TimedBackend
+
+from stoker.baselines.base import Policy
+from stoker.envs.cluster.decision import Decision, Snapshot
+from stoker.envs.cluster.live import LiveEngine
+from stoker.envs.cluster.simulation import Simulation
+from stoker.envs.cluster.spec import Cluster, Function, Gpu, Node, Rules
+from stoker.envs.workload.workload import Workload
+from stoker.runtime.clock import VirtualClock
+from stoker.runtime.controller import Controller
+from stoker.runtime.guard import Guard
+from stoker.runtime.messages import Reply
+from stoker.runtime.requests import RequestFailed
+
+
+class Keep(Policy):
+    tick_s = float("inf")
+
+    def __init__(self, device_s: float, host_s: float, wait_s: float = 0.0, least: int = 1) -> None:
+        self.rules = Rules(eviction="lru")
+        self.orders = (device_s, host_s, wait_s, least)
+
+    def reset(self, cluster: Cluster, rows: int) -> None:
+        self.shape = (rows, len(cluster.functions))
+
+    def decide(self, snapshot: Snapshot) -> Decision:
+        device_s, host_s, wait_s, least = self.orders
+        return Decision(
+            keep_alive_s=np.full(self.shape, device_s),
+            host_keep_alive_s=np.full(self.shape, host_s),
+            batch_wait_s=np.full(self.shape, wait_s),
+            min_batch=np.full(self.shape, least, np.int32),
+        )
+
+
+def cluster(functions: int = 6, host_gib: float = 3.0) -> Cluster:
+    made = tuple(
+        Function(
+            f"f{i}", 1.0, 1.0, runtime_s=0.1 + 0.05 * i, load_gib_s=2.0, alpha_s=0.02 + 0.01 * i,
+            beta_s=0.005, max_batch=4,
+        )
+        for i in range(functions)
+    )  # fmt: skip
+    gpus = tuple(Gpu(2.0, 1.0, sharing="exclusive") for _ in range(2))
+    return Cluster(Node(gpus, host_gib=host_gib), made)
+
+
+class AsSimulated(TimedBackend):
+    """Takes the times that the cluster's spec says."""
+
+    def __init__(self, clock: VirtualClock, spec: Cluster) -> None:
+        super().__init__(clock)
+        self.spec = spec
+        self.fn_of: dict[int, int] = {}
+
+    def load(self, gpu: int, instance: int, fn: int, source: str) -> asyncio.Future[Reply]:
+        self.load_s = self.spec.load_s(fn, source)
+        self.fn_of[instance] = fn
+        return super().load(gpu, instance, fn, source)
+
+    def run(self, gpu: int, instance: int, payloads: Sequence[Any]) -> asyncio.Future[Reply]:
+        f = self.spec.functions[self.fn_of[instance]]
+        self.batch_s = f.alpha_s + f.beta_s * len(payloads)
+        return super().run(gpu, instance, payloads)
+
+
+async def serve(
+    spec: Cluster, work: Workload, policy: Policy
+) -> tuple[LiveEngine, Controller, list[asyncio.Future[Any]]]:
+    clock = VirtualClock()
+    engine = LiveEngine(spec, policy.rules, capacity=4)
+    names = [f.name for f in spec.functions]
+    controller = Controller(
+        engine, AsSimulated(clock, spec), names, Guard(policy, spec, budget_s=30.0), clock
+    )
+    await controller.start()
+    futures = []
+    for at_s, fn in zip(work.arrival_s, work.function, strict=True):
+        await clock.run_until(float(at_s))
+        futures.append(controller.request(int(fn), "x"))
+    await clock.run_until(work.horizon_s)
+    return engine, controller, futures
+
+
+def traffic(seed: int, functions: int = 6, requests: int = 400, until_s: float = 60.0) -> Workload:
+    rng = np.random.default_rng(seed)
+    names = tuple(f"f{i}" for i in range(functions))
+    arrival_s = np.sort(rng.uniform(0.0, until_s, requests))
+    function = (rng.integers(0, functions, requests) * rng.random(requests)).astype(np.int32)
+    return Workload(arrival_s, function, names, until_s + 20.0)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [Keep(np.inf, 0.0), Keep(1.0, 5.0), Keep(0.0, np.inf), Keep(3.0, 3.0, wait_s=0.1, least=3)],
+    ids=["keep", "host", "drop", "batch"],
+)
+def test_in_virtual_time_the_runtime_is_the_simulator(policy: Keep) -> None:
+    spec, work = cluster(), traffic(1)
+    simulation = Simulation([spec], [work], policy.rules)
+    policy.reset(spec, 1)
+    simulation.apply(policy.decide(simulation.snapshot()))
+    simulation.run()
+    expected = simulation.result()
+
+    async def main() -> Any:
+        engine, controller, futures = await serve(spec, work, policy)
+        assert controller.open_requests == 0 and all(f.result().output == "xx" for f in futures)
+        return engine.result(work.horizon_s)
+
+    found = asyncio.run(main())
+    np.testing.assert_array_equal(found.outcome.tier, expected.outcome.tier)
+    np.testing.assert_allclose(found.outcome.start_s, expected.outcome.start_s, atol=1e-9)
+    np.testing.assert_allclose(found.outcome.finish_s, expected.outcome.finish_s, atol=1e-9)
+    assert found.summary() == pytest.approx(expected.summary(), rel=1e-9, abs=1e-9)
+
+
+def test_a_burst_on_a_cold_function_is_one_load_a_slot_at_most() -> None:
+    spec = cluster(1)
+    burst = Workload(np.zeros(200), np.zeros(200, np.int32), ("f0",), 30.0)
+
+    async def main() -> Controller:
+        _, controller, futures = await serve(spec, burst, Keep(np.inf, 0.0))
+        assert all(f.result().output == "xx" for f in futures)
+        return controller
+
+    counts = asyncio.run(main()).statistics.counts
+    assert counts["loads_disk"] <= sum(round(g.memory_gib) for g in spec.node.gpus)
+    assert counts["served"] == 200
+
+
+def test_a_dead_device_fails_its_batch_and_the_next_request_is_served() -> None:
+    spec = cluster(2)
+    work = Workload(np.array([0.0, 0.7]), np.zeros(2, np.int32), ("f0", "f1"), 0.71)
+
+    async def main() -> None:
+        engine, controller, futures = await serve(spec, work, Keep(np.inf, 0.0))
+        clock, backend = controller.clock, controller.backend
+        assert isinstance(clock, VirtualClock) and isinstance(backend, AsSimulated)
+        assert futures[0].result().output == "xx" and not futures[1].done()
+        backend.die()
+        with pytest.raises(RequestFailed, match="worker of device 0 died"):
+            futures[1].result()
+        again = controller.request("f0", "y")
+        await clock.run_until(10.0)
+        assert again.result().output == "yy"
+        result = engine.result(10.0)
+        assert result.counters["failed"] == 1 and result.counters["loads_disk"] == 2
+
+    asyncio.run(main())
