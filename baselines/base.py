@@ -12,7 +12,12 @@ Run it by path: `stoker simulate policy=path/to/my_policy.py:MyPolicy`.
 
 from __future__ import annotations
 
-from stoker.envs.cluster.decision import Decision, Snapshot
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stoker.envs.cluster.decision import Decision, IdlePlan, Snapshot
 from stoker.envs.cluster.spec import Cluster, Rules
 
 
@@ -33,3 +38,18 @@ class Policy:
     def decide(self, snapshot: Snapshot) -> Decision:
         """Return the standing orders from now on; arrays of shape (B, F), None = unchanged."""
         raise AttributeError(f"{type(self).__name__} must define decide(snapshot)")
+
+
+class IdlePolicy(Policy):
+    """A policy asked at the event "a function becomes idle", on top of the hazard index."""
+
+    rules = Rules(eviction="hazard", plan="hazard")
+    tick_s = math.inf
+
+    def decide(self, snapshot: Snapshot) -> Decision:
+        """Nothing stands: every decision is an event's."""
+        return Decision()
+
+    def act(self, observation: NDArray[np.float32]) -> IdlePlan:
+        """Say how to treat each function that has just become idle. Shape: (N, K)"""
+        raise AttributeError(f"{type(self).__name__} must define act(observation)")

@@ -7,6 +7,7 @@ Units: seconds, GiB.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,18 @@ class Decision:
     """Scale-out limit. Shape: (B, F)"""
     drop_head: Ints | None = None
     """1 = refuse the head of the queue now. Shape: (B, F)"""
+
+
+@dataclass(frozen=True)
+class IdlePlan:
+    """What an event policy says of N functions that have just become idle."""
+
+    mix: Floats
+    """Weights of the gap experts, each row sums to 1. Shape: (N, E)"""
+    multiplier: Floats
+    """On the hazard index. Shape: (N,)"""
+    variant: NDArray[np.int64]
+    """0 = plan as the heuristic, 1 = no prewarm, 2 = eager prewarm. Shape: (N,)"""
 
 
 @dataclass(frozen=True)
@@ -136,7 +149,7 @@ def legalize(
     """
     clipped = 0
     legal = Decision()
-    ceilings = {
+    ceilings: dict[str, Any] = {
         "max_batch": max_batch,
         "min_batch": max_batch,
         "prewarm": capabilities.max_instances if capabilities.prewarm else 0,

@@ -105,8 +105,7 @@ def take_free(r):
     inst["created"] = r["created"]
     inst["inflight"], inst["open"], inst["queued"], inst["bound"] = 0, 0, 0, NONE
     inst["link"], inst["prev"], inst["next"], inst["freq"] = NONE, NONE, NONE, 0.0
-    inst["timer"], inst["expire_at"] = math.inf, math.inf
-    inst["keep_until"] = 0.0
+    inst["timer"], inst["keep_until"] = math.inf, 0.0
     inst["last_start"], inst["idle_since"] = r["now"], r["now"]
     return i
 

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
-from numba import config
 
+config: Any = numba.config
+
+_numba_njit: Any = numba.njit
 F = TypeVar("F", bound=Callable[..., Any])
 HERE = Path(__file__).resolve().parent
 
@@ -53,7 +55,7 @@ _CACHE = cache_root() / "engine" / source_digest()
 
 def njit(function: F) -> F:
     """Compile a rule or a helper: called only from compiled code, cached with its entry."""
-    compiled: F = numba.njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(
+    compiled: F = _numba_njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(
         function
     )
     return compiled
@@ -64,7 +66,7 @@ def entry(function: F) -> F:
     before = config.CACHE_DIR
     config.CACHE_DIR = str(_CACHE)
     try:
-        compiled: F = numba.njit(_nrt=False, cache=True, nogil=True)(function)
+        compiled: F = _numba_njit(_nrt=False, cache=True, nogil=True)(function)
     finally:
         config.CACHE_DIR = before
     return compiled

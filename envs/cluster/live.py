@@ -230,7 +230,7 @@ class LiveEngine:
         seen = Workload(
             self._arrival[used].copy(), self._function[used].copy(), names, end, source="live"
         )
-        whole, self._state.workloads = self._state.workloads, (seen,)
+        whole, self._state.workloads = self._state.workloads, [seen]
         req, self._state.req = self._state.req, [self._state.req[0][used]]
         try:
             return self._sim.result()

@@ -7,19 +7,49 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stoker.envs.cluster import engine
-from stoker.envs.cluster.decision import Capabilities, Decision, Snapshot, legalize
+from stoker.envs.cluster.decision import Capabilities, Decision, IdlePlan, Snapshot, legalize
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.idle import TERMS, act_rows, observe_rows
+from stoker.envs.cluster.observe import K
 from stoker.envs.cluster.outcome import Result, collect
 from stoker.envs.cluster.spec import GIB, Cluster, Rules
 from stoker.envs.cluster.state import State
+from stoker.envs.cluster.tables import EXPERTS
 from stoker.envs.workload.workload import Workload
+
+
+@dataclass(frozen=True)
+class Pending:
+    """The decisions that are due, and the books of the ones that they close."""
+
+    observation: NDArray[np.float32]
+    """Shape: (B, K); see observe.py"""
+    terms: NDArray[np.float64]
+    """Costs since the function's last decision, by term; see idle.py. Shape: (B, 6)"""
+    closes: NDArray[np.int64]
+    """Number, within its row, of the decision that closes; -1 = none. Shape: (B,)"""
+    likelihood: NDArray[np.float64]
+    """Probability that each expert gave to the gap that has ended. Shape: (B, E)"""
+    scale: NDArray[np.float64]
+    """Cost of a cold start of the function, in seconds of waiting. Shape: (B,)"""
+
+    @classmethod
+    def empty(cls, rows: int) -> Pending:
+        """Allocate for `rows` rows."""
+        return cls(
+            np.zeros((rows, K), np.float32),
+            np.zeros((rows, len(TERMS))),
+            np.full(rows, -1),
+            np.zeros((rows, EXPERTS)),
+            np.ones(rows),
+        )
 
 
 class PolicyLike(Protocol):
@@ -81,11 +111,13 @@ class Simulation:
             check(cluster, workload)
         self.clusters = tuple(clusters)
         self.rules = rules or Rules()
-        self.state = State(clusters, workloads, self.rules)
-        self.state.rows["pause"] = pause
-        self.state.rows["track"] = track
-        self.state.rows["warmup"] = warmup_s
+        functions = max(len(c.functions) for c in clusters)
+        gpus = max(len(c.node.gpus) for c in clusters)
+        self.state = State(len(clusters), functions, gpus, self.rules)
+        for k, (cluster, workload) in enumerate(zip(clusters, workloads, strict=True)):
+            self.state.load(k, cluster, workload, pause=pause, track=track, warmup=warmup_s)
         self.capabilities = Capabilities()
+        self._pending: Pending | None = None
         self._threads = min(threads, len(clusters))
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
 
@@ -164,6 +196,22 @@ class Simulation:
             memory_price=rows["price"],
         )
 
+    def pending(self) -> Pending:
+        """Describe the decisions that paused rows wait for; arrays are reused by the next call."""
+        if self._pending is None:
+            self._pending = Pending.empty(len(self.state.rows))
+        p = self._pending
+        observe_rows(
+            self.state.rows, p.observation, p.terms, p.closes, p.likelihood, p.scale
+        )
+        return p
+
+    def obey(self, plan: IdlePlan) -> None:
+        """Carry out the decisions of the paused rows; the entries of other rows are ignored."""
+        mix = np.ascontiguousarray(plan.mix, np.float64)
+        multiplier = np.ascontiguousarray(plan.multiplier, np.float64)
+        act_rows(self.state.rows, mix, multiplier, np.ascontiguousarray(plan.variant, np.int64))
+
     def result(self, row: int = 0) -> Result:
         """Outcome and bill of one row up to its present."""
         engine.close_rows(self.state.rows)
@@ -180,7 +228,8 @@ def simulate(
 ) -> list[Result]:
     """Run a policy over one or several (cluster, workload) rows from start to horizon.
 
-    The policy decides before the first arrival and then every `tick_s`.
+    The policy decides before the first arrival and then every `tick_s`; one that has `act` also
+    whenever a function becomes idle.
 
     Returns:
         One result a row.
@@ -189,13 +238,23 @@ def simulate(
     workloads = [workload] if isinstance(workload, Workload) else list(workload)
     ticking = np.isfinite(policy.tick_s)
     track = bool(ticking) or policy.rules.plan != "decision" or policy.rules.eviction == "hazard"
+    act = getattr(policy, "act", None)
     sim = Simulation(
-        clusters, workloads, policy.rules, track=track, warmup_s=warmup_s, threads=threads
+        clusters,
+        workloads,
+        policy.rules,
+        pause=act is not None,
+        track=track or act is not None,
+        warmup_s=warmup_s,
+        threads=threads,
     )
     policy.reset(clusters[0], len(clusters))
     now = 0.0
     while not sim.over.all():
         sim.apply(policy.decide(sim.snapshot()))
         now += policy.tick_s
-        sim.run(now)
+        status = sim.run(now)
+        while act is not None and np.any(status == engine.PAUSED):
+            sim.obey(act(sim.pending().observation))
+            status = sim.run(now)
     return [sim.result(k) for k in range(len(clusters))]

@@ -103,6 +103,7 @@ def fill_node(row: Any, gpus: Records, links: Records, cluster: Cluster) -> None
     row["rent"] = cluster.device_usd_gib_s / wait if wait else 0.0
     row["host_rent"] = cluster.host_usd_gib_s / wait if wait else 0.0
     row["load_price"] = cluster.objective.load_usd_s / wait if wait else 0.0
+    row["drop_price"] = cluster.objective.drop_usd / wait if wait else 0.0
     row["first_bin"] = cluster.first_bin_s
 
 
@@ -120,15 +121,18 @@ def fill_rules(rows: Records, rules: Rules) -> None:
     rows["quantum"] = round(1.0 / rules.time_quantum_s) if rules.time_quantum_s > 0.0 else 0.0
 
 
-class State:
-    """All tables of B rows; `point()` must run after any table has moved."""
+NOTHING = Workload(np.zeros(0), np.zeros(0, np.int32), (), 1.0)
+"""What a row serves before its first `load`."""
 
-    def __init__(
-        self, clusters: Sequence[Cluster], workloads: Sequence[Workload], rules: Rules
-    ) -> None:
-        b = len(clusters)
-        f = max(len(c.functions) for c in clusters)
-        g = max(len(c.node.gpus) for c in clusters)
+
+class State:
+    """All tables of B rows of at most F functions and G GPUs.
+
+    `load` gives a row its cluster and workload (again); `point` must run after a table has moved.
+    """
+
+    def __init__(self, rows: int, functions: int, gpus: int, rules: Rules) -> None:
+        b, f, g = rows, functions, gpus
         self.rows = np.zeros(b, ROW)
         self.fn = np.zeros((b, f), FN)
         self.gpu = np.zeros((b, g), GPU)
@@ -140,49 +144,62 @@ class State:
         self.effect = np.zeros((b, 0), EFFECT)
         self.param = np.array([rules.params.get(k, v) for k, v in DEFAULTS.items()])
         self.hybrid = np.zeros((b, f if rules.plan == "hybrid_histogram" else 0), HYBRID)
-        self.req = [np.zeros(len(w), REQ) for w in workloads]
-        self.workloads = tuple(workloads)
+        self.rules = rules
+        self.req: list[Records] = [np.zeros(0, REQ)] * b
+        self.workloads = [NOTHING] * b
         self.cold_service: list[NDArray[np.float64] | None] = [None] * b
-        self._inputs: list[NDArray[Any]] = []
-        reset_functions(self.fn)
-        self.gf["pos"] = NONE
+        self._inputs: list[list[NDArray[Any]]] = [[] for _ in range(b)]
+
+    def load(self, k: int, cluster: Cluster, workload: Workload, **options: float) -> None:
+        """Start row k afresh on a cluster and a workload; `options` are fields of the row."""
+        for table in (self.rows, self.fn, self.gpu, self.link, self.gf, self.hybrid):
+            table[k] = np.zeros((), table.dtype)
+        row = self.rows[k]
+        self.inst[k] = new_instances(1, self.inst.shape[1])[0]
+        reset_functions(self.fn[k])
+        self.gf[k]["pos"] = NONE
         for name in ("wait_head", "wait_tail", "pending"):
-            self.rows[name] = NONE
-        self.rows["free_n"] = self.inst.shape[1]
-        for k, cluster in enumerate(clusters):
-            fill_functions(self.fn[k], cluster)
-            fill_node(self.rows[k], self.gpu[k], self.link[k], cluster)
-            self.rows[k]["fns"], self.rows[k]["gpus"] = len(cluster.functions), len(cluster.node.gpus)
-            self.rows[k]["horizon"] = workloads[k].horizon_s
-            self.req[k]["tier"] = IN_FLIGHT
-            self.req[k]["start"] = self.req[k]["finish"] = np.nan
-        fill_rules(self.rows, rules)
-        self.point()
+            row[name] = NONE
+        row["free_n"] = self.inst.shape[1]
+        fill_functions(self.fn[k], cluster)
+        fill_node(row, self.gpu[k], self.link[k], cluster)
+        row["fns"], row["gpus"] = len(cluster.functions), len(cluster.node.gpus)
+        row["horizon"] = workload.horizon_s
+        fill_rules(self.rows[k : k + 1], self.rules)
+        for name, value in options.items():
+            row[name] = value
+        self.workloads[k] = workload
+        self.req[k] = np.zeros(len(workload), REQ)
+        self.req[k]["tier"] = IN_FLIGHT
+        self.req[k]["start"] = self.req[k]["finish"] = np.nan
+        self._point_row(k)
 
     def point(self) -> None:
         """Write the addresses and sizes of all tables into the rows."""
-        rows = self.rows
+        for k in range(len(self.rows)):
+            self._point_row(k)
+
+    def _point_row(self, k: int) -> None:
+        row, workload = self.rows[k], self.workloads[k]
         for name in ("fn", "gpu", "link", "gf", "order", "inst", "heap", "effect", "hybrid"):
             table = getattr(self, name)
-            rows[name] = table.ctypes.data + np.arange(len(rows)) * table.strides[0]
-        rows["heap_cap"], rows["insts"] = self.heap.shape[1], self.inst.shape[1]
-        rows["effect_cap"] = self.effect.shape[1]
-        rows["param"] = self.param.ctypes.data
-        self._inputs = []
-        for k, workload in enumerate(self.workloads):
-            row = rows[k]
-            row["req"], row["reqs"] = self.req[k].ctypes.data, len(workload)
-            row["arrival"] = self._keep(workload.arrival_s, np.float64)
-            row["function"] = self._keep(workload.function, np.int32)
-            row["service"] = self._keep(workload.service_s, np.float64)
-            row["cold_service"] = self._keep(self.cold_service[k], np.float64)
+            row[name] = table.ctypes.data + k * table.strides[0]
+        row["heap_cap"], row["insts"] = self.heap.shape[1], self.inst.shape[1]
+        row["effect_cap"] = self.effect.shape[1]
+        row["param"] = self.param.ctypes.data
+        self._inputs[k] = []
+        row["req"], row["reqs"] = self.req[k].ctypes.data, len(workload)
+        row["arrival"] = self._keep(k, workload.arrival_s, np.float64)
+        row["function"] = self._keep(k, workload.function, np.int32)
+        row["service"] = self._keep(k, workload.service_s, np.float64)
+        row["cold_service"] = self._keep(k, self.cold_service[k], np.float64)
 
-    def _keep(self, column: NDArray[Any] | None, dtype: type) -> int:
-        """Hold a contiguous input array and return its address (0 = none)."""
+    def _keep(self, k: int, column: NDArray[Any] | None, dtype: type) -> int:
+        """Hold a contiguous input array of row k and return its address (0 = none)."""
         if column is None:
             return 0
-        array = np.ascontiguousarray(column, dtype)
-        self._inputs.append(array)
+        array: NDArray[Any] = np.ascontiguousarray(column, dtype)
+        self._inputs[k].append(array)
         return int(array.ctypes.data)
 
     def grow_instances(self) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir
-from numba import config, types
+from numba import types
 from numba.extending import intrinsic
 
 AGES = 72
@@ -73,7 +73,8 @@ INST = np.dtype(
         ("prev", "i8"), ("next", "i8"), ("open", "i8"), ("bound", "i8"),
         ("source", "i8"), ("phase", "i8"), ("link", "i8"), ("queued", "i8"),
         ("created", "i8"), ("freq", "f8"), ("last_start", "f8"), ("idle_since", "f8"),
-        ("ready_t", "f8"), ("expire_at", "f8"), ("keep_until", "f8"), ("timer", "f8"), ("left", "f8"), ("rate", "f8"), ("now_rate", "f8"),
+        ("ready_t", "f8"), ("keep_until", "f8"), ("timer", "f8"),
+        ("left", "f8"), ("rate", "f8"), ("now_rate", "f8"),
     ],
     align=True,
 )  # fmt: skip
@@ -130,7 +131,7 @@ ROW = np.dtype(
         ("ttl_lazy", "i8"), ("freq_instance", "i8"), ("clock_assign", "i8"), ("quantum", "f8"),
         # prices and clocks
         ("clock", "f8"), ("price", "f8"), ("price_t", "f8"), ("price_sum", "f8"),
-        ("rent", "f8"), ("host_rent", "f8"), ("load_price", "f8"), ("first_bin", "f8"),
+        ("rent", "f8"), ("host_rent", "f8"), ("load_price", "f8"), ("drop_price", "f8"), ("first_bin", "f8"),
         # host tier
         ("host_cap", "i8"), ("host_used", "i8"), ("host_t", "f8"), ("host_byte_s", "f8"),
         ("host_peak", "i8"),
@@ -154,11 +155,11 @@ def _reference(dtype: np.dtype[Any]) -> Any:
     record = numba.from_dtype(dtype)
     size = dtype.itemsize
 
-    if config.DISABLE_JIT:
+    if vars(numba.config)["DISABLE_JIT"]:
 
         def read(base: int, i: int) -> Any:
-            raw = (ctypes.c_char * size).from_address(int(base) + int(i) * size)
-            return np.frombuffer(raw, dtype)[0]
+            raw: Any = (ctypes.c_char * size).from_address(int(base) + int(i) * size)
+            return np.ndarray((1,), dtype, raw)[0]
 
         return read
 

@@ -1,0 +1,140 @@
+"""The function's row of the observation: what a policy knows of one function at one instant.
+
+Filled by the same compiled code in training, in simulation and in the runtime. Every figure is
+scaled by a fixed documented constant and free of the size of the cluster; there is no absolute
+clock. Units before scaling: seconds, GiB.
+"""
+
+from __future__ import annotations
+
+import math
+
+from stoker.envs.cluster.bill import touch_price
+from stoker.envs.cluster.features import bin_of
+from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.rules.hazard import MIN_GIB, hazard_score
+from stoker.envs.cluster.tables import AGES, fn_at, gpu_at, link_at
+
+COARSE = 24
+"""Coarse bins: three bins of the gap histogram each."""
+SCALARS = (
+    ("rate_10s", "arrivals expected during one load at the rate of the last 10 s: ln, / 8"),
+    ("rate_60s", "the same over 60 s"),
+    ("rate_600s", "the same over 600 s"),
+    ("rate_3600s", "the same over an hour"),
+    ("last_gap", "bin of the last gap / 72"),
+    ("previous_gap", "bin of the gap before / 72"),
+    ("gaps", "gaps seen: ln(1 + n) / 8"),
+    ("age", "bin of the time since the function became idle / 72"),
+    ("load", "start-up time over the first bin: ln, / 4"),
+    ("size", "share of the device memory that an instance takes: ln, / 8"),
+    ("host", "1 = weights in host memory"),
+    ("gap_before_load", "forecast probability that the gap is shorter than a load"),
+    ("gap_before_even", "the same for the break-even time at the present price"),
+    ("gap_p10", "bin of the forecast's 10 % quantile / 72"),
+    ("gap_p50", "of the median"),
+    ("gap_p90", "of the 90 % quantile"),
+    ("index", "hazard index: ln, / 8"),
+    ("price", "rent plus online price of memory: ln, / 8"),
+    ("index_over_price", "ln of their ratio / 8"),
+    ("free", "free share of device memory"),
+    ("evictable", "idle share of device memory"),
+    ("loading", "loads in progress: ln(1 + n) / 4"),
+    ("link_queue", "loads waiting for the disk link, over its slots: ln(1 + x) / 4"),
+    ("requests_waiting", "requests in queues: ln(1 + n) / 8"),
+)
+FEATURES = (
+    *SCALARS,
+    *((f"slow_{k}", f"share of coarse gap bin {k}, slowly decayed") for k in range(COARSE)),
+    *((f"fast_{k}", f"share of coarse gap bin {k}, quickly decayed") for k in range(COARSE)),
+)
+"""Name and meaning of every column."""
+K = len(FEATURES)
+TINY = 1e-9
+
+
+@njit
+def _log(x, scale):
+    return math.log(max(x, TINY)) / scale
+
+
+@njit
+def _quantile(r, share):
+    """Bin of a quantile of the forecast in the scratch."""
+    k = 0
+    while k < AGES - 1 and r["cdf"][k + 1] < share:
+        k += 1
+    return k / AGES
+
+
+@njit
+def _histograms(fn, row):
+    """The two gap histograms in coarse bins."""
+    first = K - 2 * COARSE
+    for k in range(2 * COARSE):
+        row[first + k] = 0.0
+    if fn["gaps"] == 0:
+        return
+    for k in range(AGES):
+        row[first + k // 3] += fn["slow"][k]
+        row[first + COARSE + k // 3] += fn["fast"][k]
+    for k in range(COARSE):
+        row[first + k] /= fn["slow_sum"]
+        row[first + COARSE + k] /= fn["fast_sum"]
+
+
+@njit
+def _cluster(r, row):
+    """What all functions share."""
+    used = 0
+    idle = 0
+    cap = 0
+    for g in range(r["gpus"]):
+        gpu = gpu_at(r["gpu"], g)
+        used += gpu["used"]
+        idle += gpu["evictable"]
+        cap += gpu["cap"]
+    row[19] = 1.0 - used / cap
+    row[20] = idle / cap
+    row[21] = math.log(1.0 + r["loads_now"]) / 4.0
+    disk = link_at(r["link"], 0)
+    waiting = disk["queued"] if disk["fifo"] else disk["active"]
+    row[22] = math.log(1.0 + waiting / disk["slots"]) / 4.0
+    row[23] = math.log(1.0 + r["queued"]) / 8.0
+    return cap
+
+
+@njit
+def observe(r, f, t, row):
+    """Fill `row` (Shape: (K,)) with the features of function f at t; the scratch is used."""
+    fn = fn_at(r["fn"], f)
+    touch_price(r, t)
+    age = max(t - fn["last_idle"], 0.0) if fn["arrivals"] > 0 else 0.0
+    load = max(fn["load_disk_s"], TINY)
+    gib = max(fn["gib"], MIN_GIB)
+    cap = _cluster(r, row)
+    for k in range(4):
+        row[k] = _log(fn["rate"][k] * load, 8.0)
+    row[4] = bin_of(r["first_bin"], fn["gap"]) / AGES
+    row[5] = bin_of(r["first_bin"], fn["prev_gap"]) / AGES
+    row[6] = math.log(1.0 + fn["gaps"]) / 8.0
+    row[7] = bin_of(r["first_bin"], age) / AGES
+    row[8] = _log(load / r["first_bin"], 4.0)
+    row[9] = _log(fn["bytes"] / cap, 8.0)
+    row[10] = 1.0 if fn["host"] == 1 else 0.0
+    mine = fn["multiplier"]
+    fn["multiplier"] = 1.0
+    fn["index_valid"] = 0
+    index = hazard_score(r, f, age)
+    fn["multiplier"] = mine
+    price = r["rent"] + r["price"]
+    even = load / (gib * max(price, TINY))
+    row[11] = r["cdf"][bin_of(r["first_bin"], load)]
+    row[12] = r["cdf"][bin_of(r["first_bin"], even)]
+    row[13] = _quantile(r, 0.1)
+    row[14] = _quantile(r, 0.5)
+    row[15] = _quantile(r, 0.9)
+    row[16] = _log(index, 8.0)
+    row[17] = _log(price, 8.0)
+    row[18] = row[16] - row[17]
+    _histograms(fn, row)
