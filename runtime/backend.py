@@ -153,7 +153,7 @@ class TorchBackend:
         self._where[gpu][instance] = place
         pending = self._filling.get(fn)
         if source == HOST and pending is not None and pending[0] != gpu:
-            return asyncio.ensure_future(self._load_after_fill(gpu, instance, fn, pending[1]))
+            return asyncio.ensure_future(self._load_after_fill(gpu, instance, place, pending[1]))
         copy = self._host.find(fn)
         if source == HOST and (copy is None or not (copy.filled or pending)):
             self._host_misses += 1
@@ -166,10 +166,12 @@ class TorchBackend:
         return future
 
     async def _load_after_fill(
-        self, gpu: int, instance: int, fn: int, filling: asyncio.Future[Reply]
+        self, gpu: int, instance: int, place: _Place, filling: asyncio.Future[Reply]
     ) -> Reply:
         await asyncio.wait([filling])
-        return await self.load(gpu, instance, fn, HOST)
+        if self._where[gpu].get(instance) is not place:
+            raise WorkerDied(f"instance {instance} was lost before its load began")
+        return await self.load(gpu, instance, place.fn, HOST)
 
     def _loaded(self, gpu: int, instance: int, place: _Place, done: asyncio.Future[Reply]) -> None:
         failed = not done.cancelled() and done.exception() is not None

@@ -47,6 +47,29 @@ class RealClock:
         return asyncio.get_running_loop().call_later(delay_s, callback)
 
 
+class Backoff:
+    """Pauses after failures in a row, a key each: they double from the first to the last."""
+
+    def __init__(self, first_s: float, last_s: float) -> None:
+        self._first_s, self._last_s = first_s, last_s
+        self._pause_s: dict[int, float] = {}
+        self._until_s: dict[int, float] = {}
+
+    def failed(self, key: int, now_s: float) -> None:
+        """Note a failure: the next try waits."""
+        pause_s = min(2.0 * self._pause_s.get(key, self._first_s / 2.0), self._last_s)
+        self._pause_s[key], self._until_s[key] = pause_s, now_s + pause_s
+
+    def succeeded(self, key: int) -> None:
+        """Forget the failures."""
+        self._pause_s.pop(key, None)
+        self._until_s.pop(key, None)
+
+    def until_s(self, key: int) -> float:
+        """Return when the next try may begin."""
+        return self._until_s.get(key, 0.0)
+
+
 class _VirtualTimer:
     def __init__(self, callback: Callable[[], None]) -> None:
         self.callback: Callable[[], None] | None = callback

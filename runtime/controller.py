@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from stoker.envs.cluster.decision import Snapshot
+from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.live import Drop, DropHost, Effect, FetchHost, Load, Reject, Run
 from stoker.runtime.backend import Backend
-from stoker.runtime.clock import Clock, RealClock, Timer
+from stoker.runtime.clock import Backoff, Clock, RealClock, Timer
 from stoker.runtime.guard import Guard
 from stoker.runtime.messages import Reply
 from stoker.runtime.planner import Planner
 from stoker.runtime.process import OrderFailed, WorkerDied
-from stoker.runtime.requests import Answer, PendingRequest, RequestFailed, Statistics
+from stoker.runtime.requests import (
+    Answer,
+    OpenRequests,
+    PendingRequest,
+    RequestFailed,
+    Statistics,
+)
 
+CLOSING = "the runtime is closing"
 FIRST_BACKOFF_S = 0.05
 LAST_BACKOFF_S = 2.0
 
@@ -54,17 +58,20 @@ class Controller:
         self.clock: Clock = clock if clock is not None else RealClock()
         self.statistics = Statistics()
         self._index = {name: fn for fn, name in enumerate(self.names)}
-        self._open: dict[int, PendingRequest] = {}
+        self._open = OpenRequests(self.names, self.statistics)
         # By the order that brought each up: the planner gives numbers of lost ones out again.
         self._instances: dict[int, Load] = {}
         self._running: dict[int, Run] = {}
-        self._backoff: dict[int, tuple[float, float]] = {}
+        self._backoff = Backoff(FIRST_BACKOFF_S, LAST_BACKOFF_S)
         self._reasons: dict[int, str] = {}
         self._timer: Timer | None = None
         self._tick: Timer | None = None
         self._deciding: asyncio.Task[None] | None = None
         self._retry: asyncio.Future[None] | None = None
+        self._due_s = 0.0
         self._closed = False
+        self.fault: Exception | None = None
+        """What the planner raised, if it did; the controller then serves no more."""
 
     async def start(self, start_backend: bool = True) -> None:
         """Start the backend, ask the policy once, and begin to tick."""
@@ -81,8 +88,7 @@ class Controller:
                 timer.cancel()
         if self._deciding is not None:
             self._deciding.cancel()
-        for number in list(self._open):
-            self._fail(number, "the runtime is closing")
+        self._open.fail_all(CLOSING)
         await self.backend.close()
 
     # REQUESTS
@@ -101,12 +107,16 @@ class Controller:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.statistics.counts["requests"] += 1
         if self._closed:
-            future.set_exception(RequestFailed(self.names[fn], "the runtime is closing"))
+            future.set_exception(RequestFailed(self.names[fn], CLOSING))
             return future
         now = self.clock.now()
-        number = self.planner.arrive(now, fn, service_hint)
-        self._open[number] = PendingRequest(fn, payload, now, future)
-        self._pump()
+        try:
+            number = self.planner.arrive(now, fn, service_hint)
+        except Exception as error:
+            self._collapse(error)
+            raise
+        self._open.add(number, PendingRequest(fn, payload, now, future))
+        self._tell()
         return future
 
     @property
@@ -114,23 +124,26 @@ class Controller:
         """Requests that have not ended."""
         return len(self._open)
 
-    def _fail(self, number: int, reason: str = "", kind: str = "failed") -> None:
-        request = self._open.pop(number, None)
-        if request is None:
-            return
-        reason = reason or self._reasons.get(request.fn, "its instance failed")
-        self.statistics.counts[kind] += 1
-        if not request.future.done():
-            request.future.set_exception(RequestFailed(self.names[request.fn], reason))
-            # A client that went away does not fetch it: that is no fault to report.
-            request.future.exception()
+    # FACTS AND EFFECTS
 
-    # EFFECTS
-
-    def _pump(self) -> None:
-        """Carry out what the planner wants, then set the alarm for its next timer."""
+    def _tell(self, fact: Callable[..., None] | None = None, *details: Any) -> None:
+        """Tell the planner a fact, carry out what it wants then, and set its next alarm."""
         if self._closed:
             return
+        try:
+            if fact is not None:
+                fact(self.clock.now(), *details)
+            self._pump()
+        except Exception as error:
+            self._collapse(error)
+
+    def _collapse(self, error: Exception) -> None:
+        """The planner itself has failed, so nothing can be served: answer everybody."""
+        self._closed = True
+        self.fault = error
+        self._open.fail_all(f"the planner failed: {type(error).__name__}: {error}")
+
+    def _pump(self) -> None:
         for effect in self.planner.effects():
             self._carry_out(effect)
         if self._timer is not None:
@@ -142,8 +155,7 @@ class Controller:
 
     def _alarm(self) -> None:
         self._timer = None
-        self.planner.advance(self.clock.now())
-        self._pump()
+        self._tell(self.planner.advance)
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
@@ -154,30 +166,30 @@ class Controller:
             case Drop(instance=instance, gpu=gpu, to_host=to_host):
                 self._instances.pop(instance, None)
                 self.statistics.counts["drops"] += 1
-                _ignore(self.backend.drop(gpu, instance, to_host))
+                self.backend.drop(gpu, instance, to_host).add_done_callback(self._settled)
             case FetchHost():
                 future = self.backend.fetch_host(effect.fn)
                 future.add_done_callback(lambda done: self._fetched(effect, done))
             case DropHost(fn=fn):
                 self.backend.drop_host(fn)
             case Reject(request=number, failed=True):
-                self._fail(number)
+                fn = self._open[number].fn if number in self._open else -1
+                self._open.fail(number, self._reasons.get(fn, "its instance failed"))
             case Reject(request=number):
-                self._fail(number, "refused by the policy", "rejected")
+                self._open.fail(number, "refused by the policy", "rejected")
 
     def _fetched(self, effect: FetchHost, done: asyncio.Future[Reply]) -> None:
         if done.cancelled() or self._closed:
             return
         if done.exception() is None:
-            self.planner.ready(self.clock.now(), effect.instance)
+            self._tell(self.planner.ready, effect.instance)
         else:
             self.statistics.counts["load_errors"] += 1
-            self.planner.failed(self.clock.now(), effect.instance)
-        self._pump()
+            self._tell(self.planner.failed, effect.instance)
 
     def _load(self, effect: Load) -> None:
         self._instances[effect.instance] = effect
-        _, until_s = self._backoff.get(effect.fn, (0.0, 0.0))
+        until_s = self._backoff.until_s(effect.fn)
         if self.clock.now() < until_s:
             self.clock.call_at(until_s, lambda: self._load_now(effect))
         else:
@@ -194,34 +206,25 @@ class Controller:
         if self._instances.get(effect.instance) is not effect or done.cancelled() or self._closed:
             return
         if error is not None:
-            self._load_failed(effect, str(error))
+            self.statistics.counts["load_errors"] += 1
+            self._backoff.failed(effect.fn, self.clock.now())
+            self._give_up(effect.instance, str(error))
             return
-        self._backoff.pop(effect.fn, None)
+        self._backoff.succeeded(effect.fn)
         self.statistics.counts[f"loads_{effect.source}"] += 1
         self.statistics.load_s[effect.source].append(done.result().seconds)
-        self.planner.ready(self.clock.now(), effect.instance)
-        self._pump()
-
-    def _load_failed(self, effect: Load, reason: str) -> None:
-        """Give the instance up; who waited for it fails, and the next try waits a little."""
-        now = self.clock.now()
-        self.statistics.counts["load_errors"] += 1
-        last_s, _ = self._backoff.get(effect.fn, (FIRST_BACKOFF_S / 2.0, 0.0))
-        pause_s = min(2.0 * last_s, LAST_BACKOFF_S)
-        self._backoff[effect.fn] = (pause_s, now + pause_s)
-        self._give_up(effect.instance, reason)
-        self._pump()
+        self._tell(self.planner.ready, effect.instance)
 
     def _give_up(self, instance: int, reason: str) -> None:
-        """Tell the planner that an instance is gone."""
+        """Tell the planner that an instance is gone; who waited for it fails."""
         load = self._instances.pop(instance)
         self._reasons[load.fn] = reason
         for head in [h for h, run in self._running.items() if run.instance == instance]:
             del self._running[head]
-        self.planner.failed(self.clock.now(), instance)
+        self._tell(self.planner.failed, instance)
 
     def _run(self, effect: Run) -> None:
-        payloads = [self._open[n].payload for n in effect.requests if n in self._open]
+        payloads = self._open.payloads(effect.requests)
         start_s = self.clock.now()
         self._running[effect.requests[0]] = effect
         self.statistics.counts["batches"] += 1
@@ -238,56 +241,44 @@ class Controller:
             return
         if self._running.get(effect.requests[0]) is not effect:
             return
-        now = self.clock.now()
         if error is None:
-            self._deliver(effect, start_s, now, done.result())
+            self._deliver(effect.requests, start_s, done.result())
         elif isinstance(error, OrderFailed):
             self.statistics.counts["batch_errors"] += 1
-            self._fail(effect.requests[0], str(error))
+            self._open.fail(effect.requests[0], str(error))
         else:
             self._give_up(effect.instance, str(error))
-            self._pump()
             return
         del self._running[effect.requests[0]]
-        self.planner.completed(now, effect.requests[0])
-        self._pump()
+        self._tell(self.planner.completed, effect.requests[0])
 
     async def _one_by_one(self, effect: Run, start_s: float) -> None:
         for number in effect.requests:
             if effect.requests[0] not in self._running or number not in self._open:
                 continue
-            single = Run(effect.instance, effect.fn, effect.gpu, (number,))
             try:
-                payload = [self._open[number].payload]
+                payload = self._open.payloads((number,))
                 reply = await self.backend.run(effect.gpu, effect.instance, payload)
-                self._deliver(single, start_s, self.clock.now(), reply)
+                self._deliver((number,), start_s, reply)
             except (OrderFailed, WorkerDied) as error:
-                self._fail(number, str(error))
+                self._open.fail(number, str(error))
         self.statistics.counts["batch_errors"] += 1
-        if self._running.pop(effect.requests[0], None) is not None and not self._closed:
-            self.planner.completed(self.clock.now(), effect.requests[0])
-            self._pump()
+        if self._running.pop(effect.requests[0], None) is not None:
+            self._tell(self.planner.completed, effect.requests[0])
 
-    def _deliver(self, effect: Run, start_s: float, now: float, reply: Reply) -> None:
+    def _deliver(self, numbers: tuple[int, ...], start_s: float, reply: Reply) -> None:
+        now = self.clock.now()
         self.statistics.overhead_s.append(now - start_s - reply.seconds)
-        open_numbers = [n for n in effect.requests if n in self._open]
-        for number, output in zip(open_numbers, reply.value, strict=True):
-            request = self._open.pop(number)
-            self.statistics.counts["served"] += 1
-            if not request.future.done():
-                request.future.set_result(
-                    Answer(
-                        output, request.arrival_s, start_s, now, len(open_numbers), reply.seconds
-                    )
-                )
+        self._open.deliver(numbers, reply.value, start_s, now, reply.seconds)
 
     def _lost(self, gpu: int, instances: list[int]) -> None:
         """A device's worker died: what was in flight fails, and the planner starts afresh."""
-        for instance in instances:
+        busy = {run.instance for run in self._running.values()}
+        # Busy ones last: while they hold the device, the planner starts nothing on the others.
+        for instance in sorted(instances, key=lambda instance: instance in busy):
             if instance in self._instances:
                 self.statistics.counts["lost_instances"] += 1
                 self._give_up(instance, f"the worker of device {gpu} died")
-        self._pump()
 
     # POLICY
 
@@ -298,20 +289,19 @@ class Controller:
     async def _decide(self) -> None:
         if self.guard is None or self._closed:
             return
-        self.planner.advance(self.clock.now())
-        decision = await self.guard.decide(copy_snapshot(self.planner.snapshot()))
-        self.planner.advance(self.clock.now())
-        self.planner.apply(decision)
-        self._pump()
+        self._tell(self.planner.advance)
+        decision = await self.guard.decide(self.planner.snapshot())
+        self._tell(self._obey, decision)
         tick_s = self.guard.policy.tick_s
-        if math.isfinite(tick_s):
-            self._tick = self.clock.call_at(self.clock.now() + tick_s, self._next_tick)
+        if math.isfinite(tick_s) and not self._closed:
+            self._due_s = max(self._due_s + tick_s, self.clock.now())
+            self._tick = self.clock.call_at(self._due_s, self._next_tick)
 
+    def _obey(self, t: float, decision: Decision) -> None:
+        self.planner.advance(t)
+        self.planner.apply(decision)
 
-def copy_snapshot(snapshot: Snapshot) -> Snapshot:
-    """Copy a snapshot whose arrays may be views of tables that change."""
-    return Snapshot(**{f.name: np.array(getattr(snapshot, f.name)) for f in fields(Snapshot)})
-
-
-def _ignore(future: asyncio.Future[Reply]) -> None:
-    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    def _settled(self, done: asyncio.Future[Reply]) -> None:
+        """Count an order that nobody waits for, if it failed."""
+        if not done.cancelled() and isinstance(done.exception(), OrderFailed):
+            self.statistics.counts["order_errors"] += 1

@@ -65,6 +65,7 @@ class Guard:
         cluster: that the decisions are for.
         fallback: a policy that cannot fail; None = KeepAll.
         budget_s: time for one decision.
+        first_budget_s: time for the first, before anything is served: it may load or compile.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Guard:
         cluster: Cluster,
         fallback: Policy | None = None,
         budget_s: float = 0.1,
+        first_budget_s: float = 10.0,
     ) -> None:
         if not budget_s > 0.0:
             raise SpecError("guard.budget_s", budget_s, "a time > 0")
@@ -80,6 +82,7 @@ class Guard:
         self.fallback = fallback if fallback is not None else KeepAll()
         self.counts = GuardCounts()
         self._budget_s = budget_s
+        self._first_budget_s = max(first_budget_s, budget_s)
         self._shape = (1, len(cluster.functions))
         self._overdue: asyncio.Future[Decision] | None = None
         self.policy.reset(cluster, 1)
@@ -93,6 +96,10 @@ class Guard:
     async def decide(self, snapshot: Snapshot) -> Decision:
         """Return the policy's decision, or the fallback's."""
         self.counts.decisions += 1
+        # The arrays may be views of tables that change while the policy thinks.
+        snapshot = Snapshot(
+            **{f.name: np.array(getattr(snapshot, f.name)) for f in fields(Snapshot)}
+        )
         began = time.perf_counter()
         decision: Any
         decision, reason = await self._ask(snapshot)
@@ -115,7 +122,9 @@ class Guard:
             target=_decide, args=(loop, answer, self.policy, snapshot), daemon=True
         )
         thread.start()
-        done, _ = await asyncio.wait({answer}, timeout=self._budget_s)
+        first = self.counts.decisions == 1
+        budget_s = self._first_budget_s if first else self._budget_s
+        done, _ = await asyncio.wait({answer}, timeout=budget_s)
         if not done:
             self._overdue = answer
             return None, "slow"

@@ -25,6 +25,8 @@ from stoker.runtime.messages import Command, Reply, WorkerSpec
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 2.0
+ORDER_TIMEOUT_S = 60.0
+"""A worker that leaves an order without a reply for so long is frozen, and is ended."""
 MAX_DEATHS = 5
 DEATH_WINDOW_S = 60.0
 """More deaths than MAX_DEATHS within this time: the device counts as down."""
@@ -91,6 +93,7 @@ class WorkerProcess:
     def __init__(self, spec: WorkerSpec, host: HostTier, on_death: Callable[[], None]) -> None:
         self.spec = spec
         self.host = host
+        self.order_timeout_s = ORDER_TIMEOUT_S
         self.deaths = 0
         self.start_s: list[float] = []
         """Time of each start, from asking to greeting."""
@@ -128,11 +131,14 @@ class WorkerProcess:
         """Queue one order; the future ends with its reply, OrderFailed or WorkerDied."""
         self._numbers += 1
         command = Command(self._numbers, kind, **fields)
-        future = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Reply] = loop.create_future()
         if self._down is not None:
             future.set_exception(WorkerDied(self._down))
             return future
         self._waiting[command.number] = future
+        alarm = loop.call_later(self.order_timeout_s, self._overdue, command.number)
+        future.add_done_callback(lambda _: alarm.cancel())
         if self._pipe is None:
             self._outbox.append(command)
         else:
@@ -159,6 +165,10 @@ class WorkerProcess:
             return
         if not self._process.is_alive():
             self._bury()
+
+    def _overdue(self, number: int) -> None:
+        if number in self._waiting and self._process is not None:
+            self._process.kill()
 
     def _resolve(self, reply: Reply) -> None:
         future = self._waiting.pop(reply.number, None)

@@ -1,4 +1,4 @@
-"""A request on its way through the controller: pending, answered or failed; and the statistics.
+"""Requests on their way through the controller: pending, answered or failed; and statistics.
 
 Units: seconds.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,8 +43,10 @@ class Statistics:
 
     counts: Counter[str] = field(default_factory=Counter)
     """requests, served, failed, rejected, loads_disk, loads_host, drops, batches, lost_instances,
-    load_errors, batch_errors."""
-    load_s: dict[str, list[float]] = field(default_factory=lambda: {"disk": [], "host": []})
+    load_errors, batch_errors, order_errors."""
+    load_s: dict[str, deque[float]] = field(
+        default_factory=lambda: {tier: deque(maxlen=KEPT_TIMES) for tier in ("disk", "host")}
+    )
     overhead_s: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMES))
     """Of each batch: order to reply, less the worker's own time (waits for the device included)."""
 
@@ -56,3 +59,59 @@ class PendingRequest:
     payload: Any
     arrival_s: float
     future: asyncio.Future[Answer]
+
+
+class OpenRequests:
+    """The requests that have not ended, by the planner's number; each ends exactly once."""
+
+    def __init__(self, names: tuple[str, ...], statistics: Statistics) -> None:
+        self._names = names
+        self._counts = statistics.counts
+        self._open: dict[int, PendingRequest] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._open
+
+    def __getitem__(self, number: int) -> PendingRequest:
+        return self._open[number]
+
+    def add(self, number: int, request: PendingRequest) -> None:
+        """Take a request in."""
+        self._open[number] = request
+
+    def payloads(self, numbers: Iterable[int]) -> list[Any]:
+        """Return the payloads of those that are open."""
+        return [self._open[n].payload for n in numbers if n in self._open]
+
+    def fail(self, number: int, reason: str, kind: str = "failed") -> None:
+        """End a request without an answer."""
+        request = self._open.pop(number, None)
+        if request is None:
+            return
+        self._counts[kind] += 1
+        if not request.future.done():
+            request.future.set_exception(RequestFailed(self._names[request.fn], reason))
+            # A client that went away does not fetch it: that is no fault to report.
+            request.future.exception()
+
+    def fail_all(self, reason: str) -> None:
+        """End every request without an answer."""
+        for number in list(self._open):
+            self.fail(number, reason)
+
+    def deliver(
+        self, numbers: Iterable[int], outputs: list[Any], start_s: float, finish_s: float,
+        service_s: float,
+    ) -> None:  # fmt: skip
+        """End the requests of one batch with their outputs."""
+        served = [n for n in numbers if n in self._open]
+        for number, output in zip(served, outputs, strict=True):
+            request = self._open.pop(number)
+            self._counts["served"] += 1
+            if not request.future.done():
+                request.future.set_result(
+                    Answer(output, request.arrival_s, start_s, finish_s, len(served), service_s)
+                )

@@ -140,6 +140,22 @@ def test_a_worker_killed_in_mid_load_leaves_a_host_tier_that_reads_disk_again(
     asyncio.run(kill())
 
 
+def test_a_frozen_worker_is_ended_and_its_orders_fail(make_model: MakeModel) -> None:
+    model = make_model("m")
+
+    async def freeze() -> None:
+        async with backend([model]) as real:
+            worker = real.workers[0]
+            worker.order_timeout_s = 0.3
+            os.kill(worker.pid or 0, signal.SIGSTOP)
+            with pytest.raises(WorkerDied):
+                await asyncio.wait_for(real.load(0, 1, 0, "disk"), 5.0)
+            worker.order_timeout_s = 30.0
+            await real.load(0, 1, 0, "disk")
+
+    asyncio.run(freeze())
+
+
 def test_a_worker_that_keeps_dying_takes_its_device_down(make_model: MakeModel) -> None:
     model = make_model("m")
 

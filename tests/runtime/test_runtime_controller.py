@@ -137,6 +137,19 @@ def test_closing_answers_everybody() -> None:
         assert "closing" in str(future.exception())
 
 
+def test_a_planner_that_raises_leaves_nobody_waiting() -> None:
+    async def scenario(s: Scene) -> None:
+        waiting = s.controller.request("a", "x")
+        s.planner.batches = None  # type: ignore[assignment]
+        await s.until(10.0)
+        assert "the planner failed: TypeError" in str(waiting.exception())
+        assert isinstance(s.controller.fault, TypeError)
+        late = s.controller.request("a", "y")
+        assert "closing" in str(late.exception())
+
+    play(scenario)
+
+
 def test_a_client_that_went_away_disturbs_nobody() -> None:
     async def scenario(s: Scene) -> None:
         gone, stays = s.controller.request("a", "x"), s.controller.request("a", "y")

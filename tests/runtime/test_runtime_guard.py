@@ -35,7 +35,7 @@ class Says(Policy):
 
 
 def ask(*answers: object, times: int = 1, budget_s: float = 0.1) -> tuple[Guard, list[Decision]]:
-    guard = Guard(Says(*answers), CLUSTER, budget_s=budget_s)
+    guard = Guard(Says(*answers), CLUSTER, budget_s=budget_s, first_budget_s=budget_s)
 
     async def decide() -> list[Decision]:
         return [await guard.decide(blank_snapshot(2)) for _ in range(times)]
@@ -103,3 +103,14 @@ def test_the_controller_asks_at_every_tick_and_survives_a_raising_policy() -> No
     planner, guard = asyncio.run(serve())
     assert len(planner.applied) >= 5
     assert guard.counts.fallbacks["raised"] == guard.counts.decisions >= 5
+
+
+def test_the_first_decision_may_take_longer() -> None:
+    guard = Guard(Says(0.2), CLUSTER, budget_s=0.05)
+
+    async def decide() -> None:
+        for _ in range(2):
+            await guard.decide(blank_snapshot(2))
+
+    asyncio.run(decide())
+    assert guard.counts.fallbacks == {"slow": 1} and len(guard.counts.seconds) == 1
