@@ -88,6 +88,7 @@ class _Run:
         self.cold_disk, self.device = cold_disk, device
         self.rng = np.random.default_rng(seed)
         self.progress = progress
+        self.load_average = os.getloadavg()[0]
         sizes = [aligned(m.data_bytes) for m in models]
         deployments = [Deployment(m.name, m) for m in models]
         self.backend = TorchBackend(deployments, [sum(sizes)], max(sizes), device, 1, cold_disk)
@@ -120,7 +121,7 @@ class _Run:
         return {
             "format": FORMAT,
             "name": f"{platform.node() or 'machine'}-{self.device}",
-            "machine": machine(self.device),
+            "machine": {**machine(self.device), "load_average": self.load_average},
             "notes": self._notes(),
             "process": {"first_start_s": self.backend.workers[0].start_s[0], "start_s": restart_s},
             "copy_gib_s": copy_bandwidth(),
@@ -129,10 +130,13 @@ class _Run:
 
     def _notes(self) -> str:
         disk = "read from the disk" if self.cold_disk else "found in the page cache"
-        return (
+        notes = (
             f"Weights of a load from disk were {disk}. One batch at a time, one thread; times are "
             "the worker's own, the controller's share is order_s."
         )
+        if self.load_average > 0.5 * (os.cpu_count() or 1):
+            notes += f" The machine was busy (load average {self.load_average:.1f}): too slow."
+        return notes
 
     async def _restart(self) -> float:
         worker = self.backend.workers[0]
@@ -253,7 +257,6 @@ def machine(device: str) -> dict[str, Any]:
         "memory_gib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB,
         "device": device,
         "python": platform.python_version(),
-        "load_average": os.getloadavg()[0],
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
 

@@ -19,13 +19,7 @@ from stoker.runtime.guard import Guard
 from stoker.runtime.messages import Reply
 from stoker.runtime.planner import Planner
 from stoker.runtime.process import OrderFailed, WorkerDied
-from stoker.runtime.requests import (
-    Answer,
-    OpenRequests,
-    PendingRequest,
-    RequestFailed,
-    Statistics,
-)
+from stoker.runtime.requests import Answer, OpenRequests, PendingRequest, RequestFailed, Statistics
 
 CLOSING = "the runtime is closing"
 FIRST_BACKOFF_S = 0.05

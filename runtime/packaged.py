@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -37,4 +38,6 @@ def _unpack(archive: Path, target: Path) -> None:
             draft = target / f".{name}.draft"
             with files.open(name) as source, draft.open("wb") as sink:
                 shutil.copyfileobj(source, sink)
+                sink.flush()
+                os.fsync(sink.fileno())
             draft.rename(target / name)

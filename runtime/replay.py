@@ -55,6 +55,8 @@ class ReplayResult:
     guard: GuardCounts
     fallback: str
     ledger: Ledger
+    ledger_gap_bytes: int
+    """Largest difference, over devices and host, between the planner's books and the backend's."""
     send_lag_s: NDArray[np.float64]
     """How late each request left. Shape: (N,)"""
 
@@ -66,6 +68,7 @@ class ReplayResult:
             "errors": float(sum(error is not None for error in self.errors)),
             "load_errors": float(self.statistics.counts["load_errors"]),
             "lost_instances": float(self.statistics.counts["lost_instances"]),
+            "ledger_gap_bytes": float(self.ledger_gap_bytes),
             "fallbacks": float(sum(self.guard.fallbacks.values())),
             "send_lag_p99_s": _quantile(self.send_lag_s, 99),
             "overhead_p50_s": float(np.percentile(overhead, 50)),
@@ -189,6 +192,15 @@ class _Session:
         await asyncio.sleep(max(self.workload.horizon_s - clock.now(), 0.0))
         return futures
 
+    def _gap(self, ledger: Ledger) -> int:
+        if not isinstance(self.backend, TorchBackend):
+            return 0
+        node, seen = self.cluster.node, self.engine.snapshot()
+        sizes = np.array([gpu.memory_gib for gpu in node.gpus])
+        device = (sizes - seen.free_gib[0]) * GIB - np.array(ledger.device)
+        host = (node.host_gib - float(seen.host_free_gib[0])) * GIB - ledger.host
+        return round(max(float(np.abs(device).max()), abs(host)))
+
     def _collect(
         self,
         controller: Controller,
@@ -212,5 +224,6 @@ class _Session:
             guard=self.guard.counts,
             fallback=self.guard.fallback_name,
             ledger=ledger,
+            ledger_gap_bytes=self._gap(ledger),
             send_lag_s=self.send_lag_s,
         )

@@ -68,6 +68,28 @@ def test_answers_after_many_swaps_equal_the_never_swapped_reference(make_model: 
     asyncio.run(swap())
 
 
+@pytest.mark.slow
+def test_a_thousand_swaps_leave_memory_flat(make_model: MakeModel) -> None:
+    models = [make_model("g", GPT, 1), make_model("c", CNN, 2)]
+
+    def resident_bytes(pid: int | None) -> int:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    async def swap() -> None:
+        async with backend(models) as real:
+            sizes = []
+            for number in range(1200):
+                await real.load(0, number, number % 2, "host" if number % 3 else "disk")
+                await real.run(0, number, ["x"] if number % 2 == 0 else [image(0)])
+                await real.drop(0, number, True)
+                if number in (200, 1199):
+                    sizes.append(resident_bytes(real.workers[0].pid))
+            assert sizes[1] - sizes[0] < 4 * MIB
+
+    asyncio.run(swap())
+
+
 def test_a_fragmented_arena_is_compacted_and_answers_stay_right(make_model: MakeModel) -> None:
     small, large = make_model("small", GPT, 1), make_model("large", CNN, 2)
     size = aligned(small.data_bytes)

@@ -63,7 +63,7 @@ def test_every_request_of_a_replay_is_served_and_booked(make_model: MakeModel) -
     np.testing.assert_allclose(
         result.result.outcome.latency_s, result.latency_s, atol=0.005, err_msg="two watches"
     )
-    assert result.ledger.host_misses == 0
+    assert result.ledger.host_misses == 0 and result.ledger_gap_bytes == 0
 
 
 def test_a_worker_killed_in_a_replay_costs_the_requests_in_flight_only(
@@ -84,7 +84,7 @@ def test_a_worker_killed_in_a_replay_costs_the_requests_in_flight_only(
     assert result.result.counters["failed"] == len(failed)
     assert np.isfinite(np.delete(result.latency_s, failed)).all()
     assert np.isfinite(result.latency_s[-20:]).all()
-    assert result.summary()["lost_instances"] >= 1
+    assert result.summary()["lost_instances"] >= 1 and result.ledger_gap_bytes == 0
 
 
 def test_a_model_that_breaks_in_a_replay_fails_alone(make_model: MakeModel) -> None:
