@@ -183,6 +183,18 @@ def _check_cover(path: Path, tensors: tuple[Tensor, ...], room: int) -> None:
         raise ModelError(f"{path}: data", f"{room} bytes ({kind})", f"{end} bytes")
 
 
+def read_models(folder: str | Path) -> tuple[Model, ...]:
+    """Read every model below a folder, in order of name.
+
+    Raises:
+        ModelError: there is none, or one of them cannot be served.
+    """
+    found = sorted(path.parent for path in Path(folder).glob(f"*/{CONFIG}"))
+    if not found:
+        raise ModelError("models", str(folder), f"a folder of folders with {CONFIG}")
+    return tuple(Model.read(path) for path in found)
+
+
 def deploy(models: list[Model] | tuple[Model, ...], count: int) -> tuple[Deployment, ...]:
     """Serve few models under `count` function names, in turn: name-0, name-1, ...
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small_models import CNN, MakeModel
 
-from stoker.runtime.catalog import Model, ModelError, deploy
+from stoker.runtime.catalog import Model, ModelError, deploy, read_models
 
 
 def test_a_folder_is_read_without_its_weights(make_model: MakeModel) -> None:
@@ -85,6 +85,14 @@ def test_few_models_make_many_functions(make_model: MakeModel) -> None:
         deploy([], 1)
     with pytest.raises(ModelError, match="functions"):
         deploy([a], 0)
+
+
+def test_a_folder_of_models_is_read_in_order(make_model: MakeModel, tmp_path: Path) -> None:
+    second, first = make_model("b", seed=1), make_model("a")
+    (tmp_path / "notes").mkdir()
+    assert read_models(tmp_path) == (first, second)
+    with pytest.raises(ModelError, match=r"models = .*notes"):
+        read_models(tmp_path / "notes")
 
 
 def test_weights_are_reached_by_a_resolved_path(make_model: MakeModel, tmp_path: Path) -> None:

@@ -43,6 +43,20 @@ class Keep(Policy):
         )
 
 
+class Prewarm(Keep):
+    """One function always on the device, one fetched to the host, one loaded ahead."""
+
+    def decide(self, snapshot: Snapshot) -> Decision:
+        decision = super().decide(snapshot)
+        decision.prewarm = np.zeros(self.shape, np.int32)
+        decision.prewarm_host = np.zeros(self.shape, np.int32)
+        decision.prewarm_after_s = np.full(self.shape, np.inf)
+        decision.prewarm_keep_s = np.full(self.shape, 2.0)
+        decision.prewarm[:, 0] = decision.prewarm_host[:, 3] = 1
+        decision.prewarm_after_s[:, 1] = 1.5
+        return decision
+
+
 def cluster(functions: int = 6, host_gib: float = 3.0) -> Cluster:
     made = tuple(
         Function(
@@ -67,6 +81,11 @@ class AsSimulated(TimedBackend):
         self.load_s = self.spec.load_s(fn, source)
         self.fn_of[instance] = fn
         return super().load(gpu, instance, fn, source)
+
+    def fetch_host(self, fn: int) -> asyncio.Future[Reply]:
+        f = self.spec.functions[fn]
+        self.log.append((self.clock.now(), "fetch", fn))
+        return self._later(f.weights_gib / f.load_gib_s, None)
 
     def run(self, gpu: int, instance: int, payloads: Sequence[Any]) -> asyncio.Future[Reply]:
         f = self.spec.functions[self.fn_of[instance]]
@@ -102,8 +121,14 @@ def traffic(seed: int, functions: int = 6, requests: int = 400, until_s: float =
 
 @pytest.mark.parametrize(
     "policy",
-    [Keep(np.inf, 0.0), Keep(1.0, 5.0), Keep(0.0, np.inf), Keep(3.0, 3.0, wait_s=0.1, least=3)],
-    ids=["keep", "host", "drop", "batch"],
+    [
+        Keep(np.inf, 0.0),
+        Keep(1.0, 5.0),
+        Keep(0.0, np.inf),
+        Keep(3.0, 3.0, wait_s=0.1, least=3),
+        Prewarm(0.5, 4.0),
+    ],
+    ids=["keep", "host", "drop", "batch", "prewarm"],
 )
 def test_in_virtual_time_the_runtime_is_the_simulator(policy: Keep) -> None:
     spec, work = cluster(), traffic(1)
