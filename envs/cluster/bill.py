@@ -1,6 +1,8 @@
 """What is paid for: GPU-seconds by kind, byte-seconds by tier, the online price of memory.
 
 A GPU-second has one kind: busy, else loading, else idle (something resident), else off.
+The price of the disk link is the number of loads, a slot, that a load finds waiting: a second spent
+on the link delays that many others by a second.
 The price of memory is in s/(GiB s): seconds of waiting that a GiB-second of device memory saves.
 It moves towards the index of each victim and decays while memory is free (reference: shadow price
 of the capacity row of the keep-alive LP).  Units: seconds, bytes, GiB.
@@ -11,7 +13,7 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.tables import fn_at, gpu_at
+from stoker.envs.cluster.tables import fn_at, gpu_at, link_at
 
 GIB = float(2**30)
 PRICE_STEP = 0.02
@@ -19,6 +21,8 @@ PRICE_STEP = 0.02
 PRICE_DECAY_BINS = 200.0
 """Decay time of the price while memory is free, in first bins (600 s at the default of 3 s)."""
 FREE_SHARE = 0.03
+LINK_STEP = 0.02
+"""Share of the distance to the present queue that the price of the disk link moves at a load."""
 
 
 @njit
@@ -67,9 +71,10 @@ def touch_price(r, t):
 
 @njit
 def move_price(r, t, score):
-    """Move the price towards the index of a victim."""
+    """Move the price towards the index of a victim (an infinite score names no price)."""
     touch_price(r, t)
-    r["price"] += PRICE_STEP * (score - r["price"])
+    if abs(score) < math.inf:
+        r["price"] += PRICE_STEP * (score - r["price"])
 
 
 @njit
@@ -85,3 +90,14 @@ def charge(r, f, t):
         fn["acc_shadow"] += gib * (r["price_sum"] - fn["held_price"])
     fn["held_t"] = t
     fn["held_price"] = r["price_sum"]
+
+
+@njit
+def charge_load(r, f, seconds):
+    """Book a start-up of f and charge its row the price of the link for it."""
+    fn = fn_at(r["fn"], f)
+    disk = link_at(r["link"], 0)
+    r["load_s"] += seconds
+    fn["acc_load_s"] += seconds
+    fn["acc_shadow"] += seconds * r["link_price"]
+    r["link_price"] += LINK_STEP * (disk["queued"] / disk["slots"] - r["link_price"])

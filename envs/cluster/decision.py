@@ -31,7 +31,7 @@ class Decision:
     prewarm: Ints | None = None
     """Floor on instances (ready or loading) from now on. Shape: (B, F)"""
     prewarm_host: Ints | None = None
-    """1 = fetch a host copy now. Shape: (B, F)"""
+    """1 = fetch a host copy now; once there it stays for `host_keep_alive_s`. Shape: (B, F)"""
     prewarm_after_s: Floats | None = None
     """One-shot: load again this long after the last completion; inf = never. Shape: (B, F)"""
     prewarm_keep_s: Floats | None = None
@@ -134,7 +134,7 @@ def legalize(
     decision: Decision,
     capabilities: Capabilities,
     max_batch: Ints,
-) -> tuple[Decision, int]:
+) -> tuple[Decision, NDArray[np.int64]]:
     """Clip a decision to the nearest that the backend can carry out, and count the clips.
 
     NaN becomes the field's harmless value (keep nothing, load nothing); infinities are orders.
@@ -145,9 +145,9 @@ def legalize(
         max_batch: largest batch of each function. Shape: (F,)
 
     Returns:
-        The legal decision and the number of entries that were changed.
+        The legal decision and the number of entries that were changed in each row. Shape: (B,)
     """
-    clipped = 0
+    clipped = np.zeros(1, np.int64)
     legal = Decision()
     ceilings: dict[str, Any] = {
         "max_batch": max_batch,
@@ -163,12 +163,12 @@ def legalize(
         asked = getattr(decision, f.name)
         if asked is None:
             continue
-        asked = np.asarray(asked)
+        asked = np.atleast_1d(asked)
         safe = np.where(np.isnan(asked), _SAFE.get(f.name, _FLOOR.get(f.name, 0.0)), asked)
         if f.name != "eviction_score":
             safe = np.clip(safe, _FLOOR[f.name], ceilings.get(f.name, np.inf))
         if f.name == "prewarm_after_s" and not capabilities.prewarm:
             safe = np.full_like(safe, np.inf)
-        clipped += int(np.count_nonzero(~((safe == asked) | (np.isnan(asked) & np.isnan(safe)))))
+        clipped = clipped + np.count_nonzero(safe != asked, axis=-1)
         setattr(legal, f.name, safe)
     return legal, clipped

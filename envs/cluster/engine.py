@@ -19,6 +19,7 @@ from stoker.envs.cluster.events import (
 )
 from stoker.envs.cluster.instances import (
     drop_host,
+    expire_host,
     expiry_of,
     fetch_host,
     give_free,
@@ -26,6 +27,7 @@ from stoker.envs.cluster.instances import (
     next_phase,
     remove_instance,
     set_expiry,
+    set_host_expiry,
 )
 from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.links import finished, leave, relink
@@ -40,6 +42,7 @@ from stoker.envs.cluster.service import (
     prewarm,
     scale,
     serve_waiting,
+    wait_for_memory,
 )
 from stoker.envs.cluster.tables import (
     FETCHING,
@@ -63,12 +66,14 @@ def alive(r, i, t):
     f = inst["fn"]
     fn = fn_at(r["fn"], f)
     if inst["state"] == FETCHING:
-        fn["host"] = 1
+        fn["host"], fn["host_since"] = 1, t
         give_free(r, i)
+        set_host_expiry(r, f)
         return
     make_ready(r, i, t)
     q = inst["bound"]
     if q != NONE:
+        fn["inflight"] -= 1  # `_run` counts it again
         _claim(r, i, t)
         _run(r, i, q, 1, t)
     else:
@@ -139,13 +144,22 @@ def _handle(r, kind, a, b, t):
             _expire(r, a, t)
     elif kind == HOST_EXPIRE:
         fn = fn_at(r["fn"], a)
-        if fn["host"] == 1 and fn["host_timer"] == t and fn["host_busy"] == 0:
-            drop_host(r, a, t, True)
+        if fn["host_timer"] == t:
+            fn["host_timer"] = math.inf
+            expire_host(r, a, t)
     elif kind == PREWARM:
         _prewarm_due(r, a, t)
     else:
         fn_at(r["fn"], a)["batch_timer"] = math.inf
-        dispatch(r, a, t)
+        serve_queue(r, a, t)
+
+
+@njit
+def serve_queue(r, f, t):
+    """Run what waits in the queue of f, or start instances for it, or wait for memory."""
+    dispatch(r, f, t)
+    if fn_at(r["fn"], f)["queued"] > 0 and not scale(r, f, t):
+        wait_for_memory(r, f)
 
 
 @njit
@@ -154,12 +168,16 @@ def advance(r, until):
     last = until >= r["horizon"]
     until = min(until, r["horizon"])
     while True:
-        if r["pending"] != NONE:
-            return PAUSED
         if r["free_n"] == 0:
             return FULL_INSTANCES
-        if r["heap_cap"] - r["heap_n"] < r["queued"] + RESERVE:
+        if r["heap_cap"] - r["heap_n"] < r["queued"] + r["fns"] + RESERVE:
             return FULL_HEAP
+        if r["starved"]:  # slots ran out in the middle of an event: go on where it stopped
+            r["starved"] = 0
+            serve_waiting(r, r["now"])
+            continue
+        if r["pending"] != NONE:
+            return PAUSED
         t = math.inf
         if r["heap_n"] > 0:
             t = event_at(r["heap"], 0)["t"]
@@ -168,7 +186,7 @@ def advance(r, until):
             arrival = f8_at(r["arrival"], r["next_req"])["v"]
         soonest = min(t, arrival)
         if soonest > until or (soonest == until and not last):
-            r["now"] = until
+            r["now"] = max(r["now"], until)
             return OVER if last else RUNNING
         r["now"] = soonest
         r["events"] += 1
@@ -217,6 +235,11 @@ def obey(r, f):
             else:
                 set_expiry(r, i)
         i = following
+    if fn["host"] == 1 and fn["host_busy"] == 0:
+        if fn["host_since"] + fn["host_keep_alive_s"] <= t:
+            drop_host(r, f, t, True)
+        else:
+            set_host_expiry(r, f)
     if fn["prewarm_host"]:
         fn["prewarm_host"] = 0
         fetch_host(r, f, t)
@@ -224,8 +247,7 @@ def obey(r, f):
         if not prewarm(r, f, t, 0.0):
             break
     if fn["queued"] > 0:
-        dispatch(r, f, t)
-        scale(r, f, t)
+        serve_queue(r, f, t)
 
 
 @entry
@@ -251,6 +273,8 @@ def obey_rows(rows):
     """Carry out new standing orders in every row."""
     for k in range(rows.shape[0]):
         r = rows[k]
+        if r["status"] == OVER:
+            continue
         for f in range(r["fns"]):
             obey(r, f)
         if r["wait_head"] != NONE:

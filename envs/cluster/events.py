@@ -5,6 +5,8 @@ Units: seconds.
 
 from __future__ import annotations
 
+import math
+
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.tables import event_at
 
@@ -16,7 +18,7 @@ KIND_BITS = 48
 @njit
 def quantize(r, t):
     """Round a computed time to the grid of integer-tick simulators (`quantum` ticks a second)."""
-    if r["quantum"] > 0.0:
+    if r["quantum"] > 0.0 and t < math.inf:
         return round(t * r["quantum"]) / r["quantum"]
     return t
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.bill import move_price
-from stoker.envs.cluster.instances import remove_instance
+from stoker.envs.cluster.instances import close_slot, open_slot, remove_instance
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.order import listed_fn, lower, place, sift_down, sift_up, slot_of
 from stoker.envs.cluster.rules.freq import freq_priority
@@ -50,9 +50,19 @@ def access(r, i, t):
     f = inst["fn"]
     fn = fn_at(r["fn"], f)
     inst["last_start"] = t
+    if inst["open"]:  # it still has slots: its place in clone order has changed
+        close_slot(r, i)
+        open_slot(r, i)
     inst["freq"] += 1.0
     fn["freq"] += 1.0
+    renew(r, f, t)
+
+
+@njit
+def renew(r, f, t):
+    """Give f its priority as of t: it has been used, or loaded ahead of use."""
     if r["eviction"] < SCORE:
+        fn = fn_at(r["fn"], f)
         before = fn["prio"]
         fn["prio"] = priority(r, f, t)
         if fn["prio"] < before:
@@ -118,14 +128,17 @@ def _evict_heap(r, g, target, t):
 
 @njit
 def _scan(r, g, t, limit):
-    """The idle function of least index below `limit` on GPU g, or NONE, and its index."""
+    """The idle function of least index below `limit` on GPU g, or NONE, and its index.
+
+    Without a limit even an infinite index can go, last.
+    """
     best = NONE
     least = limit
     for k in range(gpu_at(r["gpu"], g)["listed"]):
         f = listed_fn(r, g, k)
         if slot_of(r, g, f)["idle"] > 0:
             s = score(r, f, t - fn_at(r["fn"], f)["last_idle"])
-            if s < least:
+            if s < least or (best == NONE and limit == math.inf):
                 least = s
                 best = f
     return best, least

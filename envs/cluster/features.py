@@ -26,6 +26,8 @@ def bin_of(first_bin, gap):
     """Bin of a gap or age."""
     if gap < first_bin:
         return 0
+    if gap == math.inf:  # no integer stands for it
+        return AGES - 1
     k = int(math.log(gap / first_bin) / LOG_GROWTH) + 1
     return min(k, AGES - 1)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from stoker.envs.cluster.bill import charge, touch_gpu, touch_host
+from stoker.envs.cluster.bill import charge, charge_load, touch_gpu, touch_host
 from stoker.envs.cluster.events import EXPIRE, HOST_EXPIRE, PHASE, push, quantize
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.links import join
@@ -149,8 +149,7 @@ def start_instance(r, f, g, t):
     else:
         r["loads_disk"] += 1
         work = fn["load_disk_s"]
-    r["load_s"] += work
-    fn["acc_load_s"] += work
+    charge_load(r, f, work)
     if r["live"]:
         effect(r, LOAD, i, f, g, inst["source"], 0)
     else:
@@ -260,6 +259,7 @@ def drop_host(r, f, t, tell):
     touch_host(r, t)
     charge(r, f, t)
     fn["host"] = 0
+    fn["host_timer"] = math.inf
     fn["held_host"] = 0
     r["host_used"] -= fn["weights"]
     if r["live"] and tell:
@@ -287,7 +287,7 @@ def host_room(r, need, t):
 
 @njit
 def hold_host(r, f, t):
-    """Book a host copy of f (there is room) and set the timer of its keep-alive."""
+    """Book a host copy of f (there is room)."""
     fn = fn_at(r["fn"], f)
     touch_host(r, t)
     charge(r, f, t)
@@ -296,9 +296,28 @@ def hold_host(r, f, t):
     fn["held_host"] = fn["weights"]
     r["host_used"] += fn["weights"]
     r["host_peak"] = max(r["host_peak"], r["host_used"])
-    if fn["host_keep_alive_s"] < math.inf:
-        fn["host_timer"] = t + fn["host_keep_alive_s"]
-        push(r, fn["host_timer"], HOST_EXPIRE, f, 0)
+
+
+@njit
+def set_host_expiry(r, f):
+    """Make sure that a timer will look at the host copy of f when its keep-alive ends."""
+    fn = fn_at(r["fn"], f)
+    at = max(fn["host_since"] + fn["host_keep_alive_s"], r["now"])
+    if at < fn["host_timer"]:
+        fn["host_timer"] = at
+        push(r, at, HOST_EXPIRE, f, 0)
+
+
+@njit
+def expire_host(r, f, t):
+    """Drop the host copy of f if its standing keep-alive has ended and no load reads it."""
+    fn = fn_at(r["fn"], f)
+    if fn["host"] != 1 or fn["host_busy"] > 0:
+        return
+    if fn["host_since"] + fn["host_keep_alive_s"] <= t:
+        drop_host(r, f, t, True)
+    else:
+        set_host_expiry(r, f)
 
 
 @njit
@@ -347,6 +366,8 @@ def lose_instance(r, i, t):
         r["loads_now"] -= 1
         if inst["source"] == HOST:
             fn["host_busy"] -= 1
+            if fn["host_busy"] == 0:
+                set_host_expiry(r, inst["fn"])
         _vacate(r, i, t)
     else:
         _leave_idle(r, i)
@@ -366,6 +387,7 @@ def remove_instance(r, i, t):
     if fn["n"] == 0 and fn["host"] == 0 and fn["host_keep_alive_s"] > 0.0 and fn["weights"] > 0:
         if host_room(r, fn["weights"], t):
             hold_host(r, f, t)
+            set_host_expiry(r, f)
             to_host = 1
     if r["live"]:
         effect(r, DROP, i, f, g, to_host, 0)

@@ -13,8 +13,9 @@ from stoker.envs.cluster.events import LINK, PHASE, push, quantize
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.tables import NONE, inst_at, link_at
 
-DONE_BYTES = 1e-3
-"""A load with fewer bytes left than this is over (absorbs rounding of shares)."""
+DONE_S = 1e-9
+"""A load with less than this left to do is over, or less than a few ulps of the clock."""
+ULPS = 1e-15
 
 
 @njit
@@ -72,6 +73,7 @@ def _share(r, l, t):
         inst["now_rate"] = min(share, inst["rate"])
         soonest = min(soonest, max(inst["left"], 0.0) / inst["now_rate"])
         i = inst["next"]
+    link["busy_s"] += dt
     if link["active"] > 0:
         link["stamp"] += 1
         push(r, t + soonest, LINK, l, link["stamp"] & 0x7FFFFFFF)
@@ -136,7 +138,7 @@ def finished(r, l, stamp, t):
     while i != NONE:
         inst = inst_at(r["inst"], i)
         inst["left"] -= dt * inst["now_rate"]
-        if over == NONE and inst["left"] <= DONE_BYTES:
+        if over == NONE and inst["left"] <= inst["now_rate"] * max(DONE_S, ULPS * t):
             over = i
         i = inst["next"]
     link["t"] = t

@@ -21,7 +21,16 @@ from stoker.envs.cluster.live_entries import arrive_one, completed_one, failed_o
 from stoker.envs.cluster.outcome import Result
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Rules
-from stoker.envs.cluster.tables import EFFECT, FAILED, HOST, IN_FLIGHT, REQ
+from stoker.envs.cluster.tables import (
+    EFFECT,
+    FAILED,
+    FETCHING,
+    FREE,
+    HOST,
+    IN_FLIGHT,
+    REQ,
+    STARTING,
+)
 from stoker.envs.workload.workload import Workload
 
 EFFECT_BUFFER = 65536
@@ -105,6 +114,7 @@ class LiveEngine:
         self._inflight: dict[int, list[tuple[int, int]]] = {}
         row = self._row
         row["live"], row["horizon"] = 1, np.inf
+        self._orders: list[Effect] = []
         self._resize(capacity)
 
     @property
@@ -125,23 +135,22 @@ class LiveEngine:
         self._state.req[0] = req
         self._arrival = np.resize(self._arrival, capacity)
         self._function = np.resize(self._function, capacity)
+        self._state.live[0] = (self._arrival, self._function)
         self._state.point()
-        row = self._row
-        row["arrival"], row["function"] = self._arrival.ctypes.data, self._function.ctypes.data
-        row["reqs"] = row["next_req"] = 0
 
     def _ready_for_one(self) -> None:
         """Make sure that the tables can hold whatever one fact may cause."""
         row = self._row
-        grown = False
-        while row["free_n"] < 2 + row["fns"]:
+        while row["free_n"] < 2 + row["fns"] + row["queued"]:
             self._state.grow_instances()
-            grown = True
-        if row["heap_cap"] - row["heap_n"] < row["queued"] + engine.RESERVE + 4 * row["fns"]:
-            self._state.grow_heap(int(2 * row["heap_cap"] + row["queued"]))
-            grown = True
-        if grown:
-            self._resize(len(self._arrival))
+        if row["heap_cap"] - row["heap_n"] < 4 * row["queued"] + engine.RESERVE + 4 * row["fns"]:
+            self._state.grow_heap(int(2 * row["heap_cap"] + 4 * row["queued"]))
+
+    def _catch_up(self, t: float) -> None:
+        """Fire the timers that were due before t, so that facts and timers keep their order."""
+        if self.next_timer() < t:
+            self.advance(float(np.nextafter(t, -np.inf)))
+        self._ready_for_one()
 
     def arrive(self, t: float, fn: int, service_hint: float | None = None) -> int:
         """A request for function `fn` has come; return its id. `service_hint` is not used yet."""
@@ -149,6 +158,7 @@ class LiveEngine:
             raise SpecError("fn", fn, f"0..{int(self._row['fns']) - 1}")
         if self._count == len(self._arrival):
             self._resize(2 * self._count)
+        self.advance(t)
         self._ready_for_one()
         q = self._count
         self._count += 1
@@ -157,28 +167,45 @@ class LiveEngine:
         return q
 
     def ready(self, t: float, instance: int) -> None:
-        """A load (or a fetch to the host) has finished."""
-        self._ready_for_one()
+        """A load (or a fetch to the host) has finished; ignored if the instance has been lost."""
+        if self._state.inst[0, instance]["state"] not in (STARTING, FETCHING):
+            return
+        self._catch_up(t)
         ready_one(self._state.rows, instance, t)
 
     def completed(self, t: float, head: int) -> None:
-        """The batch whose first request is `head` is done."""
-        self._ready_for_one()
+        """The batch whose first request is `head` is done; ignored if it has failed meanwhile."""
+        self._collect()
+        self._catch_up(t)
         instance = int(self._state.req[0][head]["inst"])
-        batch = next(b for b in self._inflight[instance] if b[0] == head)
+        batch = next((b for b in self._inflight.get(instance, []) if b[0] == head), None)
+        if batch is None:  # it has failed with its instance meanwhile
+            return
         self._inflight[instance].remove(batch)
         completed_one(self._state.rows, head, batch[1], t)
 
     def failed(self, t: float, instance: int) -> None:
-        """A load failed or the worker died: the requests of `instance` fail with it."""
-        self._ready_for_one()
+        """A load failed or the worker died: the requests of `instance` fail with it.
+
+        Orders to it that have not been fetched yet are void.
+        """
+        self._catch_up(t)
+        if self._state.inst[0, instance]["state"] == FREE:
+            return
+        self._collect()
+        self._orders = [o for o in self._orders if getattr(o, "instance", None) != instance]
         batches = np.array(self._inflight.pop(instance, []), np.int64).reshape(-1, 2)
         failed_one(self._state.rows, instance, batches, t)
 
     def advance(self, t: float) -> None:
-        """Fire the timers up to and including t."""
-        self._ready_for_one()
-        self._sim.run(float(np.nextafter(t, np.inf)))
+        """Fire the timers up to and including t (an earlier t than the last one fires none)."""
+        row = self._row
+        if t < row["now"]:
+            return
+        if self.next_timer() <= t or row["starved"]:
+            self._ready_for_one()
+            self._sim.run(float(np.nextafter(t, np.inf)))
+        row["now"] = t
 
     def next_timer(self) -> float:
         """When `advance` is due next; inf if nothing is scheduled."""
@@ -188,7 +215,6 @@ class LiveEngine:
         """Take over standing orders of shape (1, F) and carry them out."""
         self._ready_for_one()
         self._sim.apply(decision)
-        self._resize(len(self._arrival))
 
     def snapshot(self) -> Snapshot:
         """What a policy sees now; the arrays are views."""
@@ -196,11 +222,17 @@ class LiveEngine:
 
     def effects(self) -> list[Effect]:
         """The orders since the last call, in order."""
+        self._collect()
+        orders, self._orders = self._orders, []
+        return orders
+
+    def _collect(self) -> None:
+        """Decode the orders that the engine has recorded."""
         n = int(self._row["effects"])
         if n > EFFECT_BUFFER:
             raise SpecError("effects", n, f"at most {EFFECT_BUFFER} between two calls")
         self._row["effects"] = 0
-        return [self._decode(e) for e in self._state.effect[0, :n].tolist()]
+        self._orders += [self._decode(e) for e in self._state.effect[0, :n].tolist()]
 
     def _decode(self, e: tuple[int, ...]) -> Effect:
         kind, inst, fn, gpu, a, b = e

@@ -19,6 +19,7 @@ from stoker.envs.cluster.tables import (
     FAILED,
     NONE,
     READY,
+    STARTING,
     fn_at,
     gpu_at,
     inst_at,
@@ -71,7 +72,7 @@ def failed_one(rows, i, batches, t):
     inst = inst_at(r["inst"], i)
     f, g = inst["fn"], inst["gpu"]
     fn = fn_at(r["fn"], f)
-    was_ready = inst["state"] == READY
+    was_ready, was_starting = inst["state"] == READY, inst["state"] == STARTING
     for k in range(batches.shape[0]):
         q = batches[k, 0]
         for _ in range(batches[k, 1]):
@@ -87,8 +88,9 @@ def failed_one(rows, i, batches, t):
     bound = inst["bound"]
     lose_instance(r, i, t)
     if bound != NONE:
+        fn["inflight"] -= 1
         _fail(r, bound, t)
-    if not was_ready and fn["n"] == 0:
+    if was_starting and fn["n"] == 0:
         while fn["queued"] > 0:
             _fail(r, dequeue(r, f), t)
     if was_ready:
@@ -96,4 +98,6 @@ def failed_one(rows, i, batches, t):
             serve_gpu(r, g, t)
         if fn["queued"] > 0:
             wait_for_memory(r, f)
+    if fn["inflight"] == 0 and fn["queued"] == 0:
+        fn["last_idle"] = t
     serve_waiting(r, t)

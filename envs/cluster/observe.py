@@ -42,6 +42,7 @@ SCALARS = (
     ("loading", "loads in progress: ln(1 + n) / 4"),
     ("link_queue", "loads waiting for the disk link, over its slots: ln(1 + x) / 4"),
     ("requests_waiting", "requests in queues: ln(1 + n) / 8"),
+    ("link_price", "loads, a slot, that recent loads found waiting: ln(1 + x) / 4"),
 )
 FEATURES = (
     *SCALARS,
@@ -101,6 +102,7 @@ def _cluster(r, row):
     waiting = disk["queued"] if disk["fifo"] else disk["active"]
     row[22] = math.log(1.0 + waiting / disk["slots"]) / 4.0
     row[23] = math.log(1.0 + r["queued"]) / 8.0
+    row[24] = math.log(1.0 + r["link_price"]) / 4.0
     return cap
 
 

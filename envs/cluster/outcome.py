@@ -143,9 +143,14 @@ def collect(state: State, cluster: Cluster, k: int) -> Result:
         loaded_gib=float(link["bytes"][0]) / GIB,
     )
     scored = arrived & (workload.arrival_s >= row["warmup"])
-    late = int(row["late"]) + int(row["drops"]) + int(row["failed"]) + int(queued.sum())
+    refused = scored & np.isin(req["tier"], (DROPPED, FAILED))
+    late = int(row["late"]) + int(refused.sum()) + int(queued.sum())
     outcome = Outcome(
-        workload.arrival_s, workload.function, req["tier"].copy(), req["start"], req["finish"]
+        workload.arrival_s,
+        workload.function,
+        req["tier"].copy(),
+        req["start"].copy(),
+        req["finish"].copy(),
     )
     return Result(
         outcome=outcome,

@@ -12,9 +12,11 @@ import numpy as np
 
 from stoker.envs.cluster.events import BATCH, DONE, PREWARM, push, quantize
 from stoker.envs.cluster.eviction import SCORE as FIRST_SCAN
-from stoker.envs.cluster.eviction import access, make_room, score
+from stoker.envs.cluster.eviction import access, make_room, renew, score
 from stoker.envs.cluster.features import bin_of, on_arrival, on_gap
 from stoker.envs.cluster.instances import (
+    MRU,
+    NEWEST,
     REJECT,
     RUN,
     choose_open,
@@ -46,6 +48,8 @@ from stoker.envs.cluster.tables import (
 DECISION, HYBRID_HISTOGRAM, HAZARD_PLAN = 0, 1, 2
 PER_REQUEST, TARGET_CONCURRENCY = 0, 1
 MOST_FREE, FIRST_FIT = 0, 1
+SPARE = 32
+"""Heap places that one start can need beside one timer a function."""
 
 
 @njit
@@ -62,6 +66,8 @@ def drop(r, q, t):
     req["tier"], req["finish"] = DROPPED, t
     r["drops"] += 1
     fn["acc_drops"] += 1
+    if fn["inflight"] == 0 and fn["queued"] == 0:
+        fn["last_idle"] = t
     if r["live"]:
         effect(r, REJECT, NONE, NONE, NONE, q, 0)
 
@@ -201,19 +207,41 @@ def _must_wait(r, f, t):
 
 
 @njit
+def _taken(r, g):
+    """Whether GPU g is exclusive and somebody runs or waits on it."""
+    gpu = gpu_at(r["gpu"], g)
+    return gpu["exclusive"] and (gpu["running"] > 0 or gpu["run_head"] != NONE)
+
+
+@njit
+def _choose_slot(r, f):
+    """The first instance in clone order that can run now, else the first that can wait its turn."""
+    waiting = NONE
+    newest = r["clone"] == MRU or r["clone"] == NEWEST
+    i = choose_open(r, f)
+    while i != NONE:
+        inst = inst_at(r["inst"], i)
+        if not _taken(r, inst["gpu"]):
+            return i
+        if waiting == NONE and not inst["queued"]:
+            waiting = i
+        i = inst["prev"] if newest else inst["next"]
+    return waiting
+
+
+@njit
 def dispatch(r, f, t):
-    """Start batches of f while requests wait and slots are free."""
+    """Start batches of f while requests wait and slots are free.
+
+    On an exclusive GPU that is taken the instance queues for it; it takes its batch when its turn
+    comes, so one place in that queue is enough.
+    """
     fn = fn_at(r["fn"], f)
     while fn["queued"] > 0:
-        i = choose_open(r, f)
+        i = _choose_slot(r, f)
         if i == NONE or _must_wait(r, f, t):
             return
-        inst = inst_at(r["inst"], i)
-        gpu = gpu_at(r["gpu"], inst["gpu"])
-        if gpu["exclusive"] and gpu["running"] > 0:
-            claimed = inst["inflight"]
-            if claimed * fn["max_batch"] >= fn["queued"]:
-                return
+        if _taken(r, inst_at(r["inst"], i)["gpu"]):
             _claim(r, i, t)
             _wait_for_gpu(r, i)
             return
@@ -317,7 +345,8 @@ def scale(r, f, t):
     slots = fn["concurrency"] * fn["max_batch"]
     wanted = min((fn["inflight"] + fn["queued"] + slots - 1) // slots, fn["max_instances"])
     while fn["n"] < wanted:
-        if r["free_n"] == 0:
+        if r["free_n"] == 0 or r["heap_cap"] - r["heap_n"] < r["fns"] + SPARE:
+            r["starved"] = 1
             return False
         g = choose_gpu(r, f, t, math.inf)
         if g == NONE:
@@ -378,6 +407,7 @@ def _bind(r, f, q, t):
         return
     i = start_instance(r, f, g, t)
     inst_at(r["inst"], i)["bound"] = q
+    fn["inflight"] += 1
     req_at(r["req"], q)["inst"] = i
     access(r, i, t)
 
@@ -388,7 +418,7 @@ def arrive(r, q, t):
     f = function_of(r, q)
     fn = fn_at(r["fn"], f)
     if r["track"]:
-        if fn["arrivals"] > 0 and fn["inflight"] == 0 and fn["queued"] == 0:
+        if fn["last_idle"] > -math.inf and fn["inflight"] == 0 and fn["queued"] == 0:
             _close_gap(r, f, t)
         on_arrival(r, f, t)
     fn["arrivals"] += 1
@@ -400,10 +430,19 @@ def arrive(r, q, t):
     enqueue(r, f, q)
     dispatch(r, f, t)
     if fn["queued"] > 0 and not scale(r, f, t):
-        if r["drop_overload"] and fn["n"] == 0:
+        if (r["drop_overload"] and fn["n"] == 0) or not _fits(r, f):
             drop(r, dequeue(r, f), t)
         else:
             wait_for_memory(r, f)
+
+
+@njit
+def _fits(r, f):
+    """Whether some GPU can hold an instance of f at all."""
+    largest = 0
+    for g in range(r["gpus"]):
+        largest = max(largest, gpu_at(r["gpu"], g)["cap"])
+    return largest >= fn_at(r["fn"], f)["bytes"]
 
 
 @njit
@@ -497,7 +536,10 @@ def plan_idle(r, f, t):
 def prewarm(r, f, t, keep_s):
     """Load one instance of f ahead of demand if memory allows it without loss; keep it a while."""
     fn = fn_at(r["fn"], f)
-    if r["free_n"] == 0 or fn["n"] >= fn["max_instances"]:
+    if fn["n"] >= fn["max_instances"]:
+        return False
+    if r["free_n"] == 0:
+        r["refused"] += 1
         return False
     limit = 0.0
     if r["eviction"] >= FIRST_SCAN:
@@ -508,5 +550,6 @@ def prewarm(r, f, t, keep_s):
         return False
     i = start_instance(r, f, g, t)
     inst_at(r["inst"], i)["keep_until"] = t + keep_s
+    renew(r, f, t)
     r["prewarms"] += 1
     return True

@@ -74,8 +74,15 @@ class PolicyLike(Protocol):
         ...
 
 
-def check(cluster: Cluster, workload: Workload) -> None:
-    """Raise SpecError unless the workload names exactly the cluster's functions."""
+MOST_LOADS = 2**16
+"""Most instances of one function that one order brings up at once; the rest is refused."""
+
+
+def check(cluster: Cluster, workload: Workload, rules: Rules) -> None:
+    """Raise SpecError unless the workload names the cluster's functions and the rules suit it."""
+    for gpu in cluster.node.gpus:
+        if gpu.sharing == "exclusive" and rules.scale_out == "per_request":
+            raise SpecError("gpu.sharing", gpu.sharing, "parallel (rules.scale_out is per_request)")
     if len(workload.names) != len(cluster.functions):
         accepted = f"as many as the cluster has functions ({len(cluster.functions)})"
         raise SpecError("workload.names", len(workload.names), accepted)
@@ -92,6 +99,8 @@ class Simulation:
         track: keep arrival rates and gap histograms (needed by snapshots and planning rules).
         warmup_s: requests that arrive earlier are left out of waiting and lateness figures.
         threads: threads over the rows; results do not depend on it.
+        functions: room for at least so many functions a row, for later `load`s.
+        gpus: likewise for GPUs.
     """
 
     def __init__(
@@ -104,22 +113,33 @@ class Simulation:
         track: bool = True,
         warmup_s: float = 0.0,
         threads: int = 1,
+        functions: int = 0,
+        gpus: int = 0,
     ) -> None:
         if len(clusters) != len(workloads) or not clusters:
             raise SpecError("workloads", len(workloads), f"one a cluster ({len(clusters)}), >= 1")
-        for cluster, workload in zip(clusters, workloads, strict=True):
-            check(cluster, workload)
-        self.clusters = tuple(clusters)
         self.rules = rules or Rules()
-        functions = max(len(c.functions) for c in clusters)
-        gpus = max(len(c.node.gpus) for c in clusters)
+        for cluster, workload in zip(clusters, workloads, strict=True):
+            check(cluster, workload, self.rules)
+        self.clusters = list(clusters)
+        functions = max(functions, *(len(c.functions) for c in clusters))
+        gpus = max(gpus, *(len(c.node.gpus) for c in clusters))
         self.state = State(len(clusters), functions, gpus, self.rules)
+        self._options = {"track": track}
         for k, (cluster, workload) in enumerate(zip(clusters, workloads, strict=True)):
-            self.state.load(k, cluster, workload, pause=pause, track=track, warmup=warmup_s)
+            self.load(k, cluster, workload, warmup_s=warmup_s, pause=pause)
         self.capabilities = Capabilities()
         self._pending: Pending | None = None
         self._threads = min(threads, len(clusters))
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
+
+    def load(
+        self, k: int, cluster: Cluster, workload: Workload, *, warmup_s: float, pause: bool = False
+    ) -> None:
+        """Start row k afresh on a cluster and a workload that fit its tables."""
+        check(cluster, workload, self.rules)
+        self.clusters[k] = cluster
+        self.state.load(k, cluster, workload, pause=pause, warmup=warmup_s, **self._options)
 
     @property
     def over(self) -> NDArray[np.bool_]:
@@ -129,9 +149,20 @@ class Simulation:
 
     def run(self, until_s: float = np.inf) -> NDArray[np.int64]:
         """Advance every row to `until_s`, its horizon or its next pause; return the states."""
+        return self._run(until_s, None)
+
+    def run_row(self, k: int, until_s: float) -> None:
+        """Advance row k alone."""
+        self._run(until_s, k)
+
+    def _run(self, until_s: float, k: int | None) -> NDArray[np.int64]:
+        """Advance, growing the buffers that are full."""
         rows = self.state.rows
         while True:
-            self._run_once(until_s)
+            if k is None:
+                self._run_once(until_s)
+            else:
+                engine.run_rows(rows, k, k + 1, until_s)
             status = rows["status"]
             if np.any(status == engine.FULL_INSTANCES):
                 self.state.grow_instances()
@@ -159,13 +190,11 @@ class Simulation:
         limit = fn["batch_limit"]
         legal, clipped = legalize(decision, self.capabilities, limit)
         self.state.rows["clipped"] += clipped
-        wanted = 0
         for f in fields(Decision):
             asked = getattr(legal, f.name)
             if asked is not None:
                 fn[f.name] = asked
-        if legal.prewarm is not None:
-            wanted = int(np.maximum(fn["prewarm"] - fn["n"], 0).sum(axis=1).max())
+        wanted = self._wanted()
         while np.any(self.state.rows["free_n"] <= wanted + 1):
             self.state.grow_instances()
         room = int((self.state.rows["heap_n"] + self.state.rows["queued"]).max())
@@ -173,6 +202,14 @@ class Simulation:
         if room > self.state.heap.shape[1]:
             self.state.grow_heap(2 * room)
         engine.obey_rows(self.state.rows)
+
+    def _wanted(self) -> int:
+        """Most instance slots that obeying the standing orders can take in one row."""
+        fn, gpu = self.state.fn, self.state.gpu
+        fit = gpu["cap"].sum(axis=1)[:, None] // np.maximum(fn["bytes"], 1)
+        loads = np.minimum(np.maximum(fn["prewarm"] - fn["n"], 0), np.minimum(fit, MOST_LOADS))
+        slots = loads.sum(axis=1) + fn["prewarm_host"].sum(axis=1) + self.state.rows["queued"]
+        return int(slots.max())
 
     def snapshot(self) -> Snapshot:
         """What a policy sees now; the arrays are views."""
@@ -205,6 +242,13 @@ class Simulation:
             self.state.rows, p.observation, p.terms, p.closes, p.likelihood, p.scale
         )
         return p
+
+    @property
+    def pending_observation(self) -> NDArray[np.float32]:
+        """What the last `pending` described. Shape: (B, K)"""
+        if self._pending is None:
+            return self.pending().observation
+        return self._pending.observation
 
     def obey(self, plan: IdlePlan) -> None:
         """Carry out the decisions of the paused rows; the entries of other rows are ignored."""

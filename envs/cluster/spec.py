@@ -164,6 +164,10 @@ class Rules:
         for name, value in self.params.items():
             _require(name in DEFAULTS, f"rules.params.{name}", value, " | ".join(DEFAULTS))
             _require(math.isfinite(value), f"rules.params.{name}", value, "a finite number")
+            if name.endswith("_decay"):
+                _require(0.0 < value <= 1.0, f"rules.params.{name}", value, "in (0, 1]")
+            if name == "hybrid_minute_s":
+                _require(value > 0.0, f"rules.params.{name}", value, "> 0")
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ Records = NDArray[Any]
 UNBOUNDED = 2**62
 """Bytes of a memory without limit."""
 MS = 1000.0
+LEAST_MB = 1e-9
+"""Size that a function of no size counts with in priorities."""
 
 
 def to_bytes(gib: float) -> int:
@@ -58,7 +60,7 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
     table["load_disk_s"] = [cluster.load_s(k, "disk") for k in range(len(specs))]
     table["load_host_s"] = [cluster.load_s(k, "host") for k in range(len(specs))]
     table["cost"] = np.round(table["load_disk_s"] * MS, 9)
-    table["cost_size"] = table["gib"] * 1024.0
+    table["cost_size"] = np.maximum(table["gib"] * 1024.0, LEAST_MB)
     table["batch_limit"] = table["max_batch"] = [f.max_batch for f in specs]
     table["concurrency"] = [f.concurrency for f in specs]
 
@@ -148,6 +150,7 @@ class State:
         self.req: list[Records] = [np.zeros(0, REQ)] * b
         self.workloads = [NOTHING] * b
         self.cold_service: list[NDArray[np.float64] | None] = [None] * b
+        self.live: dict[int, tuple[NDArray[np.float64], NDArray[np.int32]]] = {}
         self._inputs: list[list[NDArray[Any]]] = [[] for _ in range(b)]
 
     def load(self, k: int, cluster: Cluster, workload: Workload, **options: float) -> None:
@@ -189,8 +192,9 @@ class State:
         row["param"] = self.param.ctypes.data
         self._inputs[k] = []
         row["req"], row["reqs"] = self.req[k].ctypes.data, len(workload)
-        row["arrival"] = self._keep(k, workload.arrival_s, np.float64)
-        row["function"] = self._keep(k, workload.function, np.int32)
+        arrival, function = self.live.get(k, (workload.arrival_s, workload.function))
+        row["arrival"] = self._keep(k, arrival, np.float64)
+        row["function"] = self._keep(k, function, np.int32)
         row["service"] = self._keep(k, workload.service_s, np.float64)
         row["cold_service"] = self._keep(k, self.cold_service[k], np.float64)
 

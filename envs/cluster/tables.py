@@ -124,13 +124,13 @@ ROW = np.dtype(
         ("now", "f8"), ("horizon", "f8"), ("warmup", "f8"), ("next_req", "i8"), ("seq", "i8"),
         ("created", "i8"), ("free_head", "i8"), ("free_n", "i8"),
         ("wait_head", "i8"), ("wait_tail", "i8"), ("queued", "i8"), ("pending", "i8"),
-        ("status", "i8"), ("live", "i8"), ("pause", "i8"), ("track", "i8"),
+        ("status", "i8"), ("starved", "i8"), ("live", "i8"), ("pause", "i8"), ("track", "i8"),
         # rules
         ("scale_out", "i8"), ("placement", "i8"), ("eviction", "i8"), ("plan", "i8"),
         ("drop_overload", "i8"), ("need_full", "i8"), ("clone", "i8"), ("ttl_start", "i8"),
         ("ttl_lazy", "i8"), ("freq_instance", "i8"), ("clock_assign", "i8"), ("quantum", "f8"),
         # prices and clocks
-        ("clock", "f8"), ("price", "f8"), ("price_t", "f8"), ("price_sum", "f8"),
+        ("clock", "f8"), ("price", "f8"), ("price_t", "f8"), ("price_sum", "f8"), ("link_price", "f8"),
         ("rent", "f8"), ("host_rent", "f8"), ("load_price", "f8"), ("drop_price", "f8"), ("first_bin", "f8"),
         # host tier
         ("host_cap", "i8"), ("host_used", "i8"), ("host_t", "f8"), ("host_byte_s", "f8"),

@@ -68,7 +68,7 @@ def hybrid_plan(r, f):
     minute = f8_at(r["param"], HYBRID_MINUTE)["v"]
     fn["prewarm_after_s"] = math.inf
     fn["keep_alive_s"] = BINS * minute
-    if 2 * h["oob"] >= h["total"] or _variation(h) < f8_at(r["param"], HYBRID_CV)["v"]:
+    if 2 * h["oob"] > h["total"] or _variation(h) < f8_at(r["param"], HYBRID_CV)["v"]:
         return
     margin = f8_at(r["param"], HYBRID_MARGIN)["v"]
     head = _percentile(h, f8_at(r["param"], HYBRID_HEAD)["v"]) * minute * (1.0 - margin)

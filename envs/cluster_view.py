@@ -1,0 +1,292 @@
+"""Cluster view: one agent a row decides for every function of a cluster at every tick.
+
+Shapes: B rows, S slots (functions a row has room for), K features a function, C of the cluster.
+Units: seconds; rewards in mean cold starts of the row's cluster.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import ArrayLike, NDArray
+
+from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.idle import TERMS
+from stoker.envs.cluster.observe import K
+from stoker.envs.cluster.observe_all import BOUND, TICK, C, expire_hosts, observe_ticks
+from stoker.envs.cluster.simulation import Simulation
+from stoker.envs.cluster.spec import Cluster, Rules
+from stoker.envs.cluster_actions import (
+    ACTIONS,
+    SHORT_S,
+    check_actions,
+    decision_of,
+    legal_actions,
+    mask_of,
+)
+from stoker.envs.cluster_reward import (
+    COSTS,
+    HELD,
+    LATE,
+    REQUESTS,
+    add_queued,
+    by_name,
+    costs_of,
+    tail_cost,
+)
+from stoker.envs.problems import Problems, SyntheticProblems
+from stoker.envs.slo import SloMultipliers
+from stoker.envs.streams import RowStreams, Seed, run_until
+from stoker.envs.workload import Workload
+
+FIRST_BIN_S = 3.0
+"""First bin of the gap histograms at uncompressed time."""
+Observation = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int64]]):
+    """B clusters, one decision for all their functions a tick. See docs/environments/keepalive.md.
+
+    Args:
+        num_envs: rows.
+        problems: where episodes come from.
+        max_functions: slots for functions in observation and action; None = what problems need.
+        tick_s: seconds between decisions, at uncompressed time.
+        rules: compiled rules; their plan must be `decision`.
+        weights: of the reward terms, by name; those left out are 1.
+        slo_target: range of the share of requests that should be in time; drawn every episode.
+        slo_rate: growth of the SLO multiplier an hour (see slo.py); 0 = no constraint.
+        warmup_s: start of every episode, run under "keep all, evict under pressure" and left out
+            of rewards and scores.
+        same_trace_groups: so many neighbouring rows share every problem.
+        copy: hand out a copy of the observation; False = one of two buffers that alternate.
+        threads: over the rows.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        problems: Problems | None = None,
+        *,
+        max_functions: int | None = None,
+        tick_s: float = 60.0,
+        rules: Rules | None = None,
+        weights: dict[str, float] | None = None,
+        slo_target: tuple[float, float] = (0.9, 0.99),
+        slo_rate: float = 1.0,
+        warmup_s: float = 0.0,
+        same_trace_groups: int = 1,
+        copy: bool = True,
+        threads: int = 1,
+    ) -> None:
+        self.problems: Problems = problems or SyntheticProblems()
+        self.slots = self.problems.functions if max_functions is None else max_functions
+        self.rules = rules or Rules(eviction="hazard")
+        self._check(num_envs, tick_s, weights or {}, warmup_s, same_trace_groups)
+        self.num_envs, self.tick_s, self.warmup_s = num_envs, tick_s, warmup_s
+        self.threads, self.copy = threads, copy
+        self.weights = {**dict.fromkeys(COSTS, 1.0), **(weights or {})}
+        self.slo = SloMultipliers(num_envs, slo_target, slo_rate)
+        width = self.slots * (1 + K) + C
+        self.single_observation_space = gym.spaces.Box(-BOUND, BOUND, (width,), np.float32)
+        self.single_action_space = gym.spaces.MultiDiscrete([ACTIONS] * self.slots)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._sim: Simulation | None = None
+        self.streams = RowStreams(self.problems, num_envs, same_trace_groups)
+        self._buffers = [np.zeros((num_envs, width), np.float32) for _ in range(2)]
+        self._tick = np.zeros((num_envs, len(TICK)))
+        self._masks = np.zeros((num_envs, self.slots, ACTIONS), np.bool_)
+        self._scratch = np.zeros(len(TERMS))
+        for name in ("_scale", "_stretch", "_device_gib", "_returned", "_length", "_began"):
+            setattr(self, name, np.zeros(num_envs))
+
+    _scale: Floats
+    """Mean cold cost of the row's cluster: s. Shape: (B,)"""
+    _stretch: Floats
+    """Seconds of the row's clock in an uncompressed second. Shape: (B,)"""
+    _device_gib: Floats
+    _returned: Floats
+    _length: Floats
+    _began: Floats
+
+    @property
+    def sim(self) -> Simulation:
+        """The simulation below; exists after the first reset."""
+        if self._sim is None:
+            raise SpecError("reset", None, "to be called before the first step")
+        return self._sim
+
+    def action_masks(self) -> Bools:
+        """Legal actions of every row. Shape: (B, S * 6)"""
+        return self._masks.reshape(self.num_envs, -1).copy()
+
+    def reset(
+        self,
+        *,
+        seed: Seed = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start every row afresh: at the seed's first episode, or at each row's next one."""
+        if self.streams.reseed(seed):
+            super().reset(seed=self.streams.seeds[0])
+            self.slo.forget()
+        drawn = [self._draw(k) for k in range(self.num_envs)]
+        if self._sim is None:
+            self._sim = Simulation(
+                [c for c, _ in drawn], [w for _, w in drawn], self.rules, threads=self.threads,
+                warmup_s=self.warmup_s, functions=self.slots, gpus=self.problems.gpus,
+            )  # fmt: skip
+        for k, (cluster, workload) in enumerate(drawn):
+            self._load(k, cluster, workload)
+        observation = self._observe(np.arange(self.num_envs))
+        return observation.copy() if self.copy else observation, {"action_mask": self.action_masks()}
+
+    def step(
+        self, actions: ArrayLike
+    ) -> tuple[Observation, Floats, Bools, Bools, dict[str, Any]]:
+        """Decide for the coming tick of every row and run it."""
+        sim = self.sim
+        asked = check_actions(actions, self.num_envs, self.slots)
+        legal, clipped = legal_actions(asked, self._masks)
+        before = sim.state.rows["now"].copy()
+        sim.apply(decision_of(legal, SHORT_S * self._stretch))
+        expire_hosts(sim.state.rows)
+        ends = self._run()
+        over = sim.over
+        self._buffers.reverse()
+        observation = self._observe(np.arange(self.num_envs))
+        ended = np.flatnonzero(over)
+        tail, summaries = self._close(ended, legal, ends)
+        rewards, info = self._rewards(tail, sim.state.rows["now"] - before)
+        info["clipped"] = clipped
+        if len(ended):
+            self._next_episodes(ended, observation, summaries, info)
+        info["action_mask"] = self.action_masks()
+        never = np.zeros(self.num_envs, np.bool_)
+        return observation.copy() if self.copy else observation, rewards, never, over, info
+
+    def _check(
+        self, rows: int, tick_s: float, weights: dict[str, float], warmup_s: float, groups: int
+    ) -> None:
+        unknown = sorted(set(weights) - set(COSTS))
+        if unknown:
+            raise SpecError("weights", unknown, " | ".join(COSTS))
+        for name, count in (("num_envs", rows), ("same_trace_groups", groups)):
+            if count < 1:
+                raise SpecError(name, count, "an integer >= 1")
+        if self.slots < self.problems.functions:
+            accepted = f">= {self.problems.functions} (functions of the problems)"
+            raise SpecError("max_functions", self.slots, accepted)
+        if not (np.isfinite(tick_s) and tick_s > 0.0):
+            raise SpecError("tick_s", tick_s, "finite, > 0")
+        if not (np.isfinite(warmup_s) and warmup_s >= 0.0):
+            raise SpecError("warmup_s", warmup_s, "finite, >= 0")
+        if self.rules.plan != "decision":
+            raise SpecError("rules.plan", self.rules.plan, "decision (the agent plans)")
+
+    def _draw(self, k: int) -> tuple[Cluster, Workload]:
+        """Draw the problem of row k's present episode, and its SLO target after it."""
+        cluster, workload, rng = self.streams.draw(k)
+        if self.warmup_s >= workload.horizon_s:
+            raise SpecError("warmup_s", self.warmup_s, f"< {workload.horizon_s:g} (the horizon)")
+        self.slo.start(k, rng)
+        return cluster, workload
+
+    def _load(self, k: int, cluster: Cluster, workload: Workload) -> None:
+        """Give row k a problem and run its warm-up."""
+        sim = self.sim
+        sim.load(k, cluster, workload, warmup_s=self.warmup_s)
+        sim.run_row(k, self.warmup_s)
+        fn = sim.state.fn[k, : len(cluster.functions)]
+        cold = fn["load_disk_s"] * (1.0 + sim.state.rows[k]["load_price"])
+        self._scale[k] = np.maximum(cold, 1e-6).mean()
+        self._stretch[k] = cluster.first_bin_s / FIRST_BIN_S
+        self._device_gib[k] = cluster.device_gib
+        self._masks[k] = mask_of(cluster, self.slots)
+        self._returned[k] = self._length[k] = 0.0
+        self._began[k] = sim.state.rows[k]["now"]
+
+    def _run(self) -> Floats:
+        """Run every row to the end of its tick or its horizon; return the ticks' ends. (B,)"""
+        step = self.tick_s * self._stretch
+        ends: Floats = self._began + step * (self._length + 1.0)
+        horizon = self.sim.state.rows["horizon"]
+        until = np.where(horizon - ends < 1e-6 * step, horizon, ends)
+        run_until(self.sim, until)
+        return ends
+
+    def _observe(self, which: NDArray[np.int64]) -> Observation:
+        """Fill the current buffer and the books of some rows."""
+        observation, slo = self._buffers[0], self.slo.state
+        rows = self.sim.state.rows
+        observe_ticks(rows, which, self.slots, observation, self._tick, slo, self._scratch)
+        return observation
+
+    def _close(
+        self, over: NDArray[np.int64], actions: NDArray[np.int64], ends: Floats
+    ) -> tuple[Floats, list[dict[str, float]]]:
+        """Close the books of rows at their horizon: tail costs (B,) and a summary each."""
+        state = self.sim.state
+        tail = np.zeros(self.num_envs)
+        summaries = []
+        for k in over.tolist():
+            result = self.sim.result(k)
+            row, fn = state.rows[k], state.fn[k, : int(state.rows[k]["fns"])]
+            add_queued(self._tick[k], row, result)
+            tail[k] = tail_cost(row, fn, actions[k], float(ends[k]), float(self._stretch[k]))
+            summaries.append(result.summary())
+        return tail, summaries
+
+    def _rewards(self, tail: Floats, dt: Floats) -> tuple[Floats, dict[str, Any]]:
+        """Sum the weighted terms of the tick, and let the multipliers learn. Shapes: (B,)"""
+        tick, slo = self._tick, self.slo
+        costs, excess = costs_of(tick, tail, slo, self._scale)
+        terms = {name: -self.weights[name] * cost for name, cost in costs.items()}
+        rewards: Floats = np.sum(list(terms.values()), axis=0)
+        info: dict[str, Any] = {
+            "reward_terms": terms,
+            "cost_slo": excess,
+            "cost_memory": tick[:, HELD] / (self._device_gib * dt),
+            "late": tick[:, LATE].copy(),
+            "requests": tick[:, REQUESTS].copy(),
+            "slo_target": slo.state[:, 0].copy(),
+            "slo_multiplier": slo.state[:, 1].copy(),
+            "scale": self._scale.copy(),
+            "dt": dt,
+        }
+        slo.learn(tick[:, LATE], tick[:, REQUESTS], dt / self._stretch / 3600.0)
+        self._returned += rewards
+        self._length += 1.0
+        return rewards, info
+
+    def _next_episodes(
+        self,
+        over: NDArray[np.int64],
+        observation: Observation,
+        summaries: list[dict[str, float]],
+        info: dict[str, Any],
+    ) -> None:
+        """Hand out what ended and start the next episode of those rows."""
+        ended = np.zeros(self.num_envs, np.bool_)
+        ended[over] = True
+        info["final_obs"], info["_final_obs"] = observation.copy(), ended
+        episode = {"r": self._returned.copy(), "l": self._length.astype(np.int64)}
+        episode["t"] = self.sim.state.rows["now"].copy()
+        summary = by_name(self.num_envs, over, summaries)
+        info["final_info"] = {"episode": episode, "summary": summary}
+        info["_final_info"] = ended.copy()
+        info["summary"] = [{} for _ in range(self.num_envs)]
+        for k, figures in zip(over.tolist(), summaries, strict=True):
+            info["summary"][k] = figures
+            self.streams.episode[k] += 1
+            self._load(k, *self._draw(k))
+        self._observe(over)

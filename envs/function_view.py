@@ -1,0 +1,227 @@
+"""Function view: every step is one event "a function becomes idle" in each of B clusters.
+
+All functions share one small policy with one joint Discrete action. The reward that a step returns
+belongs to the decision that this event closes: the same function's last one. Costs of other
+functions reach it only through the online prices of memory and of the load link, so the discount
+across events is 0.
+
+Shapes: B rows, F functions, K features, E experts, A actions.
+Units: seconds; rewards in cold starts of the function concerned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from stoker.envs.cluster import engine
+from stoker.envs.cluster.decision import IdlePlan
+from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.idle import TERMS, close_episode
+from stoker.envs.cluster.observe import K
+from stoker.envs.cluster.outcome import collect
+from stoker.envs.cluster.simulation import Pending, Simulation
+from stoker.envs.cluster.spec import Cluster, Rules
+from stoker.envs.cluster.tables import EXPERTS
+from stoker.envs.problems import Problems, SyntheticProblems, stream
+from stoker.envs.workload import Workload
+
+MULTIPLIERS = (0.2, 0.45, 1.0, 2.2, 5.0)
+"""On the hazard index."""
+VARIANTS = 3
+"""Of the plan: as the heuristic, no prewarm, eager prewarm."""
+NEUTRAL = MULTIPLIERS.index(1.0) * VARIANTS
+"""The action that leaves the heuristic as it is."""
+WEIGHTS = dict.fromkeys(TERMS, 1.0)
+WORST = 5.0
+"""Rewards are clipped at so many cold starts."""
+Mix = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+
+
+def own_history(observation: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The heuristic's forecast: the first expert alone. Shapes: (N, K) -> (N, E)"""
+    mix = np.zeros((len(observation), EXPERTS))
+    mix[:, 0] = 1.0
+    return mix
+
+
+def plan_of(action: NDArray[np.int64], mix: NDArray[np.float64]) -> IdlePlan:
+    """What an action means: its multiplier and its variant of the plan. Shape: (N,)"""
+    multiplier = np.array(MULTIPLIERS)[action // VARIANTS]
+    return IdlePlan(mix, multiplier, action % VARIANTS)
+
+
+class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]):
+    """B clusters, one pending decision each.
+
+    Args:
+        num_envs: rows.
+        problems: where episodes come from.
+        mix: forecast head; None = the heuristic's.
+        rules: compiled rules; must evict and plan by the hazard index.
+        weights: of the reward terms, by name; those left out are 1.
+        warmup_s: start of every episode, run under the heuristic and left out of scores.
+        same_trace_groups: so many neighbouring rows share every problem.
+        threads: over the rows.
+
+    `info` of a step: `function`, `closes` (number of the decision that the reward belongs to, -1 =
+    none), `terms` (B, 6), `likelihood` (B, E), `scale`, `dt`; where an episode ends also
+    `final_obs`, `final_terms` (sums over the episode) and `summary`, a list of dicts.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        problems: Problems | None = None,
+        *,
+        mix: Mix | None = None,
+        rules: Rules | None = None,
+        weights: dict[str, float] | None = None,
+        warmup_s: float = 0.0,
+        same_trace_groups: int = 1,
+        threads: int = 1,
+    ) -> None:
+        unknown = set(weights or {}) - set(TERMS)
+        if unknown:
+            raise SpecError("weights", sorted(unknown), " | ".join(TERMS))
+        if num_envs < 1:
+            raise SpecError("num_envs", num_envs, "an integer >= 1")
+        self.num_envs = num_envs
+        self.problems: Problems = problems or SyntheticProblems()
+        self.mix = mix or own_history
+        self.rules = rules or Rules(eviction="hazard", plan="hazard")
+        self.weights = np.array([{**WEIGHTS, **(weights or {})}[t] for t in TERMS])
+        self.warmup_s, self.groups, self.threads = warmup_s, same_trace_groups, threads
+        self.single_observation_space = gym.spaces.Box(-np.inf, np.inf, (K,), np.float32)
+        self.single_action_space = gym.spaces.Discrete(len(MULTIPLIERS) * VARIANTS)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._sim: Simulation | None = None
+        self._seed = 0
+
+    @property
+    def sim(self) -> Simulation:
+        """The simulation below; exists after the first reset."""
+        if self._sim is None:
+            raise SpecError("reset", None, "to be called before the first step")
+        return self._sim
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Start every row afresh."""
+        self._seed = self._seed + 1 if seed is None else int(seed)
+        self._episode = np.zeros(self.num_envs, np.int64)
+        drawn = [self._draw(k) for k in range(self.num_envs)]
+        self._sim = Simulation(
+            [c for c, _ in drawn], [w for _, w in drawn], self.rules, threads=self.threads,
+            warmup_s=self.warmup_s, functions=self.problems.functions, gpus=self.problems.gpus,
+        )  # fmt: skip
+        self._totals = np.zeros((self.num_envs, len(TERMS)))
+        self._before = np.zeros(self.num_envs)
+        self._sim.run(self.warmup_s)
+        for k in range(self.num_envs):
+            self._forget(k)
+        self._sim.state.rows["pause"] = 1
+        self._advance()
+        pending = self._sim.pending()
+        return pending.observation.copy(), self._info(pending, np.zeros(self.num_envs, bool))
+
+    def step(
+        self, actions: NDArray[np.int64]
+    ) -> tuple[
+        NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
+    ]:
+        """Decide for the pending function of every row and run on to the next one."""
+        action = np.asarray(actions)
+        legal = self.single_action_space.n
+        if action.shape != (self.num_envs,) or not np.issubdtype(action.dtype, np.integer):
+            raise SpecError("action", f"{action.dtype} {action.shape}", f"integers ({self.num_envs},)")
+        if action.min() < 0 or action.max() >= legal:
+            raise SpecError("action", int(action.max()), f"0..{legal - 1}")
+        sim = self.sim
+        sim.obey(plan_of(action, self.mix(sim.pending_observation)))
+        over = self._advance()
+        pending = sim.pending()
+        self._totals += pending.terms
+        rewards = self.reward(pending.terms, pending.scale)
+        rewards[pending.closes < 0] = 0.0
+        info = self._info(pending, over)
+        never = np.zeros(self.num_envs, bool)
+        return pending.observation.copy(), rewards, never, over, info
+
+    def reward(
+        self, terms: NDArray[np.float64], scale: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Weighted cost in cold starts of the function, negative, clipped. Shapes: (B, 6), (B,)"""
+        reward: NDArray[np.float64] = -np.minimum(terms @ self.weights / scale, WORST)
+        return reward
+
+    def _draw(self, k: int) -> tuple[Cluster, Workload]:
+        rng = stream(self._seed, k // self.groups, int(self._episode[k]))
+        return self.problems.sample(rng)
+
+    def _advance(self) -> NDArray[np.bool_]:
+        """Run every row to its next decision, through the ends of episodes; return who ended."""
+        sim = self.sim
+        over = np.zeros(self.num_envs, bool)
+        self._ended: dict[int, tuple[NDArray[np.float64], dict[str, float]]] = {}
+        status = sim.run()
+        while np.any(status == engine.OVER):
+            for k in np.flatnonzero(status == engine.OVER).tolist():
+                self._finish(k)
+                over[k] = True
+            status = sim.run()
+        return over
+
+    def _finish(self, k: int) -> None:
+        """Close row k's episode and start its next one, up to its first decision."""
+        sim = self.sim
+        f = sim.state.fn.shape[1]
+        terms, scale = np.zeros((f, len(TERMS))), np.ones(f)
+        closes, survival = np.full(f, -1), np.zeros(f, np.int64)
+        close_episode(sim.state.rows, k, terms, closes, np.zeros((f, EXPERTS)), scale, survival)
+        summary = collect(sim.state, sim.clusters[k], k).summary()
+        self._ended[k] = (self._totals[k] + terms.sum(axis=0), summary)
+        self._totals[k] = 0.0
+        self._episode[k] += 1
+        sim.load(k, *self._draw(k), warmup_s=self.warmup_s)
+        sim.run_row(k, self.warmup_s)
+        self._forget(k)
+        sim.state.rows[k]["pause"] = 1
+
+    def _forget(self, k: int) -> None:
+        """Leave what the warm-up has cost out of the books of row k."""
+        fn = self.sim.state.fn[k]
+        for name in ("acc_wait_s", "acc_gib_s", "acc_host_gib_s", "acc_shadow", "acc_load_s"):
+            fn[name] = 0.0
+        fn["acc_drops"] = 0
+        fn["held_t"] = self.sim.state.rows[k]["now"]
+        fn["held_price"] = self.sim.state.rows[k]["price_sum"]
+
+    def _info(self, pending: Pending, over: NDArray[np.bool_]) -> dict[str, Any]:
+        now = self.sim.state.rows["now"]
+        info: dict[str, Any] = {
+            "function": self.sim.state.rows["pending"].copy(),
+            "closes": pending.closes.copy(),
+            "terms": pending.terms.copy(),
+            "likelihood": pending.likelihood.copy(),
+            "scale": pending.scale.copy(),
+            "dt": np.where(over, 0.0, now - self._before),
+        }
+        self._before = now.copy()
+        if over.any():
+            info["final_obs"], info["_final_obs"] = pending.observation.copy(), over
+            info["final_terms"] = np.zeros((self.num_envs, len(TERMS)))
+            info["summary"] = [{} for _ in range(self.num_envs)]
+            for k, (terms, summary) in self._ended.items():
+                info["final_terms"][k], info["summary"][k] = terms, summary
+        return info
