@@ -206,7 +206,7 @@ class Simulation:
     def _wanted(self) -> int:
         """Most instance slots that obeying the standing orders can take in one row."""
         fn, gpu = self.state.fn, self.state.gpu
-        fit = gpu["cap"].sum(axis=1)[:, None] // np.maximum(fn["bytes"], 1)
+        fit = gpu["cap"].sum(axis=1, dtype=np.float64)[:, None] // np.maximum(fn["bytes"], 1)
         loads = np.minimum(np.maximum(fn["prewarm"] - fn["n"], 0), np.minimum(fit, MOST_LOADS))
         slots = loads.sum(axis=1) + fn["prewarm_host"].sum(axis=1) + self.state.rows["queued"]
         return int(slots.max())
