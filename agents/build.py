@@ -8,7 +8,7 @@ Units: seconds, GiB, GiB/s, dollars.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -46,12 +46,34 @@ def build_problem(cfg: ConfigNode, seed: int, ratio: float | None = None) -> Pro
         ratio: replaces the scenario's memory ratio.
     """
     scenario = plain(cfg["scenario"])
-    workload, functions = build_workload(cfg["workload"], seed)
+    return build_problems(cfg, seed, [scenario["ratio"] if ratio is None else ratio])[0]
+
+
+def build_problems(
+    cfg: ConfigNode,
+    seed: int,
+    ratios: Sequence[float],
+    loaded: tuple[Workload, tuple[Function, ...]] | None = None,
+) -> list[Problem]:
+    """Build one problem a memory ratio, all over the same traffic and functions.
+
+    Args:
+        cfg: a config with the nodes workload, scenario and cluster.
+        seed: of the traffic, the draw of functions and the mapping to models.
+        ratios: replace the scenario's memory ratio, one a problem.
+        loaded: of `build_workload` with this seed, if at hand.
+    """
+    scenario = plain(cfg["scenario"])
+    workload, functions = loaded or build_workload(cfg["workload"], seed)
     workload = shape_traffic(workload, scenario, seed)
     functions = _functions(workload, functions, scenario, seed)
-    if ratio is not None:
-        scenario["ratio"] = ratio
-    return Problem(build_cluster(plain(cfg["cluster"]), scenario, workload, functions), workload)
+    node = plain(cfg["cluster"])
+    return [
+        Problem(
+            build_cluster(node, {**scenario, "ratio": ratio}, workload, functions), workload
+        )
+        for ratio in ratios
+    ]
 
 
 def build_workload(node: ConfigNode, seed: int) -> tuple[Workload, tuple[Function, ...]]:
@@ -75,6 +97,7 @@ def shape_traffic(workload: Workload, scenario: Mapping[str, Any], seed: int) ->
         # The split is the same for every seed: no function may change sides between runs.
         parts = traffic.split(workload, np.random.default_rng(int(scenario["split_seed"])))
         workload = getattr(parts, part)
+    workload = _draw_functions(workload, float(scenario["function_share"]), seed)
     if scenario["keep_probability"] < 1.0:
         rng = np.random.default_rng([seed, 1])
         workload = traffic.thin(workload, rng, keep_probability=scenario["keep_probability"])
@@ -117,6 +140,17 @@ def build_policy(node: str | ConfigNode) -> Policy:
 def build_policies(nodes: ConfigNode) -> dict[str, Policy]:
     """Build every policy of a mapping of nodes, in its order."""
     return {str(name): build_policy(node) for name, node in nodes.items()}
+
+
+def azure_sample(
+    rng: np.random.Generator, path: str | None = None, **options: Any
+) -> Workload:
+    """Load the full-day sample of 1,250 functions; a path left out is looked for here."""
+    file = _located(path, "azure_functions_2019_sample")
+    made: Workload = _call(
+        "workload", traffic.azure_functions.load, {"invocations_path": file, "rng": rng, **options}
+    )
+    return made
 
 
 def azure_functions(
@@ -167,7 +201,22 @@ def _functions(
         by_name = {function.name: function for function in table}
         return tuple(by_name[name] for name in workload.names)
     draw = to_gpu.lognormal if mapping == "lognormal" else to_gpu.catalogue
-    return draw(workload, np.random.default_rng([seed, 2]))
+    functions = draw(workload, np.random.default_rng([seed, 2]))
+    slack_s = float(scenario["slo_slack_s"])
+    return tuple(replace(f, slo_s=f.alpha_s + f.beta_s + slack_s) for f in functions)
+
+
+def _draw_functions(workload: Workload, share: float, seed: int) -> Workload:
+    """Keep a share of the functions, drawn anew for every seed."""
+    if not 0.0 < share <= 1.0:
+        raise SpecError("scenario.function_share", share, "> 0, <= 1")
+    if share == 1.0:
+        return workload
+    count = len(workload.names)
+    rng = np.random.default_rng([seed, 3])
+    kept = np.sort(rng.permutation(count)[: max(round(share * count), 1)])
+    source = f"{workload.source}; {len(kept)} of them drawn by seed"
+    return replace(workload.select(kept), source=source)
 
 
 def _mapping_profile(mapping: str) -> str:
