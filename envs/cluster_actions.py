@@ -43,7 +43,7 @@ def mask_of(cluster: Cluster, slots: int) -> NDArray[np.bool_]:
 
 
 def check_actions(actions: ArrayLike, rows: int, slots: int) -> Actions:
-    """Return actions as integers, or say what is wrong with them. Shape: (B, S)"""
+    """Return actions as integers, or say what is wrong with them. Shape: (B, S)."""
     asked = np.asarray(actions)
     if asked.shape != (rows, slots):
         raise SpecError("action", f"shape {asked.shape}", f"shape ({rows}, {slots})")
@@ -73,7 +73,7 @@ def legal_actions(
 
 
 def decision_of(actions: Actions, short_s: NDArray[np.float64]) -> Decision:
-    """Standing orders until the next tick. Shapes: (B, S), (B,)"""
+    """Standing orders until the next tick. Shapes: (B, S), (B,)."""
     device = actions % DEVICE
     keep = np.where(device == 1, short_s[:, None], np.where(device == 0, 0.0, np.inf))
     return Decision(

@@ -53,7 +53,7 @@ def tail_cost(
 
 
 def add_queued(tick: Floats, row: Any, result: Result) -> None:
-    """Charge the last tick for the requests that still wait at the horizon. Shape: (9,)"""
+    """Charge the last tick for the requests that still wait at the horizon. Shape: (9,)."""
     tick[WAIT] += result.wait_s - float(row["wait_s"])
     tick[LATE] += float(row["queued"])
 
@@ -61,7 +61,7 @@ def add_queued(tick: Floats, row: Any, result: Result) -> None:
 def costs_of(
     tick: Floats, tail: Floats, slo: SloMultipliers, scale: Floats
 ) -> tuple[dict[str, Floats], Floats]:
-    """Name the costs of a tick in mean cold starts; also the SLO's excess. Shapes: (B,)"""
+    """Name the costs of a tick in mean cold starts; also the SLO's excess. Shapes: (B,)."""
     excess = slo.excess(tick[:, LATE], tick[:, REQUESTS])
     costs: dict[str, Floats] = {name: tick[:, TERMS.index(name)] / scale for name in BILLED}
     costs["tail"] = tail / scale

@@ -50,7 +50,7 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 
-class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int64]]):
+class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
     """B clusters, one decision for all their functions a tick. See docs/environments/keepalive.md.
 
     Args:
@@ -69,7 +69,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
         threads: over the rows.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
 
     def __init__(
         self,
@@ -106,13 +106,15 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
         self._tick = np.zeros((num_envs, len(TICK)))
         self._masks = np.zeros((num_envs, self.slots, ACTIONS), np.bool_)
         self._scratch = np.zeros(len(TERMS))
-        for name in ("_scale", "_stretch", "_device_gib", "_returned", "_length", "_began"):
-            setattr(self, name, np.zeros(num_envs))
+        self._scale, self._device_gib = np.ones(num_envs), np.ones(num_envs)
+        self._stretch = np.ones(num_envs)  # seconds of the row's clock an uncompressed second
+        self._began, self._length = np.zeros(num_envs), np.zeros(num_envs)
+        self._returned = np.zeros(num_envs)
 
     _scale: Floats
-    """Mean cold cost of the row's cluster: s. Shape: (B,)"""
+    """Mean cold cost of the row's cluster: s. Shape: (B,)."""
     _stretch: Floats
-    """Seconds of the row's clock in an uncompressed second. Shape: (B,)"""
+    """Seconds of the row's clock in an uncompressed second. Shape: (B,)."""
     _device_gib: Floats
     _returned: Floats
     _length: Floats
@@ -126,7 +128,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
         return self._sim
 
     def action_masks(self) -> Bools:
-        """Legal actions of every row. Shape: (B, S * 6)"""
+        """Legal actions of every row. Shape: (B, S * 6)."""
         return self._masks.reshape(self.num_envs, -1).copy()
 
     def reset(
@@ -148,7 +150,8 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
         for k, (cluster, workload) in enumerate(drawn):
             self._load(k, cluster, workload)
         observation = self._observe(np.arange(self.num_envs))
-        return observation.copy() if self.copy else observation, {"action_mask": self.action_masks()}
+        info = {"action_mask": self.action_masks()}
+        return observation.copy() if self.copy else observation, info
 
     def step(
         self, actions: ArrayLike
@@ -216,7 +219,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
         self._began[k] = sim.state.rows[k]["now"]
 
     def _run(self) -> Floats:
-        """Run every row to the end of its tick or its horizon; return the ticks' ends. (B,)"""
+        """Run every row to the end of its tick or its horizon; return the ticks' ends. (B,)."""
         step = self.tick_s * self._stretch
         ends: Floats = self._began + step * (self._length + 1.0)
         horizon = self.sim.state.rows["horizon"]
@@ -247,7 +250,7 @@ class ClusterVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[np.int6
         return tail, summaries
 
     def _rewards(self, tail: Floats, dt: Floats) -> tuple[Floats, dict[str, Any]]:
-        """Sum the weighted terms of the tick, and let the multipliers learn. Shapes: (B,)"""
+        """Sum the weighted terms of the tick, and let the multipliers learn. Shapes: (B,)."""
         tick, slo = self._tick, self.slo
         costs, excess = costs_of(tick, tail, slo, self._scale)
         terms = {name: -self.weights[name] * cost for name, cost in costs.items()}

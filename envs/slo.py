@@ -35,7 +35,7 @@ class SloMultipliers:
         self.range = (float(lo), float(hi))
         self.rate = rate
         self.state = np.zeros((rows, 3))
-        """Target, multiplier, recent share of late requests. Shape: (B, 3)"""
+        """Target, multiplier, recent share of late requests. Shape: (B, 3)."""
         self._late = np.zeros(rows)
         self._requests = np.zeros(rows)
 
@@ -49,12 +49,12 @@ class SloMultipliers:
         self.state[k, 2] = self._late[k] = self._requests[k] = 0.0
 
     def excess(self, late: Floats, requests: Floats) -> Floats:
-        """Late requests beyond the number that the target allows. Shapes: (B,)"""
+        """Late requests beyond the number that the target allows. Shapes: (B,)."""
         over: Floats = late - (1.0 - self.state[:, 0]) * requests
         return over
 
     def learn(self, late: Floats, requests: Floats, hours: Floats) -> None:
-        """Move the multipliers after a tick of `hours` (in uncompressed time). Shapes: (B,)"""
+        """Move the multipliers after a tick of `hours` (in uncompressed time). Shapes: (B,)."""
         kept = np.exp(-hours * 3600.0 / MEMORY_S)
         self._late = self._late * kept + late
         self._requests = self._requests * kept + requests

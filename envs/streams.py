@@ -68,7 +68,7 @@ class RowStreams:
 
 
 def run_until(sim: Simulation, until_s: NDArray[np.float64]) -> None:
-    """Advance every row to its own time. Shape: (B,)"""
+    """Advance every row to its own time. Shape: (B,)."""
     if np.all(until_s == until_s[0]):
         sim.run(float(until_s[0]))
         return
