@@ -32,7 +32,7 @@ from stoker.envs.cluster.tables import EXPERTS
 from stoker.envs.problems import Problems, SyntheticProblems, stream
 from stoker.envs.workload import Workload
 
-MULTIPLIERS = (0.2, 0.45, 1.0, 2.2, 5.0)
+MULTIPLIERS = (1.0 / 5.0, 1.0 / 2.2, 1.0, 2.2, 5.0)
 """On the hazard index."""
 VARIANTS = 3
 """Of the plan: as the heuristic, no prewarm, eager prewarm."""
@@ -133,6 +133,7 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
         self._sim.state.rows["pause"] = 1
         self._advance()
         pending = self._sim.pending()
+        self._totals += pending.terms
         return pending.observation.copy(), self._info(pending, np.zeros(self.num_envs, bool))
 
     def step(

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.rules.params import FAST_DECAY, SLOW_DECAY
 from stoker.envs.cluster.tables import AGES, f8_at, fn_at
@@ -32,12 +35,11 @@ def bin_of(first_bin, gap):
     return min(k, AGES - 1)
 
 
-@njit
-def edge_of(first_bin, k):
-    """Lower edge of bin k (upper edge of bin k - 1)."""
-    if k == 0:
-        return 0.0
-    return first_bin * GROWTH ** (k - 1)
+def bin_edges(first_bin_s: float) -> NDArray[np.float64]:
+    """Edges of the bins: bin k lies between edge k and edge k + 1. Shape: (73,)"""
+    edges = first_bin_s * GROWTH ** np.arange(-1.0, AGES)
+    edges[0] = 0.0
+    return edges
 
 
 @njit

@@ -6,12 +6,11 @@ Shapes: B rows, K features, E experts.  Units: seconds (rewards are in units of 
 from __future__ import annotations
 
 from stoker.envs.cluster.bill import charge
-from stoker.envs.cluster.features import edge_of
 from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.observe import observe
 from stoker.envs.cluster.rules.hazard import expert_mass
 from stoker.envs.cluster.service import plan_idle
-from stoker.envs.cluster.tables import AGES, EXPERTS, NONE, fn_at
+from stoker.envs.cluster.tables import AGES, EXPERTS, NONE, f8_at, fn_at, req_at
 
 TERMS = ("wait", "rent", "host", "load", "drop", "shadow")
 """Reward terms, all costs >= 0, in seconds of waiting; `shadow` is the price of the memory held."""
@@ -77,7 +76,9 @@ def act_rows(rows, mix, multiplier, variant):
             continue
         fn = fn_at(r["fn"], f)
         for e in range(EXPERTS):
-            fn["mix"][e] = mix[k, e]
+            if fn["mix"][e] != mix[k, e]:
+                fn["mix"][e] = mix[k, e]
+                fn["index_valid"] = 0
         fn["multiplier"] = multiplier[k]
         fn["variant"] = variant[k]
         fn["decision"] = r["decisions"]
@@ -98,6 +99,10 @@ def close_episode(rows, k, terms, closes, likelihood, scale, survival):
         fn = fn_at(r["fn"], f)
         read_terms(r, f, terms[f])
         closes[f] = fn["decision"]
+        q = fn["q_head"]
+        for _ in range(fn["queued"]):
+            terms[f, 0] += r["now"] - f8_at(r["arrival"], q)["v"]
+            q = req_at(r["req"], q)["next"]
         scale[f] = cold_cost(r, f)
         idle = fn["inflight"] == 0 and fn["queued"] == 0 and fn["decision"] != NONE
         survival[f] = 1 if idle else 0
@@ -105,7 +110,7 @@ def close_episode(rows, k, terms, closes, likelihood, scale, survival):
             likelihood[f, e] = 0.0
             if idle:
                 for j in range(AGES):
-                    if edge_of(r["first_bin"], j) >= r["now"] - fn["last_idle"]:
+                    if r["edge"][j] >= r["now"] - fn["last_idle"]:
                         likelihood[f, e] += expert_mass(r, f, e, j)
 
 

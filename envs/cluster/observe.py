@@ -126,7 +126,8 @@ def observe(r, f, t, row):
     row[10] = 1.0 if fn["host"] == 1 else 0.0
     mine = fn["multiplier"]
     fn["multiplier"] = 1.0
-    fn["index_valid"] = 0
+    if r["scratch_fn"] != f:
+        fn["index_valid"] = 0
     index = hazard_score(r, f, age)
     fn["multiplier"] = mine
     price = r["rent"] + r["price"]

@@ -496,6 +496,7 @@ def settle(r, i, t):
     fn = fn_at(r["fn"], f)
     if fn["inflight"] == 0 and fn["queued"] == 0:
         fn["last_idle"] = t
+        fn["index_valid"] = 0
         if r["pause"] and r["pending"] == NONE:
             r["pending"] = f
             return
@@ -511,7 +512,6 @@ def plan(r, f, t):
         hazard_plan(r, f)
     elif r["plan"] == HYBRID_HISTOGRAM:
         hybrid_plan(r, f)
-    fn["index_valid"] = 0
     if fn["prewarm_after_s"] < math.inf:
         fn["prewarm_timer"] = t + fn["prewarm_after_s"]
         push(r, fn["prewarm_timer"], PREWARM, f, 0)

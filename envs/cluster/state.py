@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stoker.envs.cluster.features import bin_edges
 from stoker.envs.cluster.rules.params import DEFAULTS
 from stoker.envs.cluster.spec import CHOICES, GIB, Cluster, Rules
 from stoker.envs.cluster.tables import (
@@ -169,6 +170,8 @@ class State:
         row["fns"], row["gpus"] = len(cluster.functions), len(cluster.node.gpus)
         row["horizon"] = workload.horizon_s
         fill_rules(self.rows[k : k + 1], self.rules)
+        row["edge"] = bin_edges(cluster.first_bin_s)
+        row["scratch_fn"] = NONE
         for name, value in options.items():
             row[name] = value
         self.workloads[k] = workload

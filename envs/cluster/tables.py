@@ -139,7 +139,7 @@ ROW = np.dtype(
         ("prior_sum", "f8"), ("prior", "f4", (AGES,)),
         # scratch of the hazard rule: mass, distribution, expected hold, hull
         ("mass", "f8", (AGES,)), ("cdf", "f8", (AGES + 1,)), ("hold", "f8", (AGES + 1,)),
-        ("hull", "i8", (AGES + 1,)),
+        ("hull", "i8", (AGES + 1,)), ("edge", "f8", (AGES + 1,)), ("scratch_fn", "i8"),
         # counters
         ("evictions", "i8"), ("expiries", "i8"), ("loads_disk", "i8"), ("loads_host", "i8"),
         ("prewarms", "i8"), ("refused", "i8"), ("drops", "i8"), ("served", "i8"), ("failed", "i8"),

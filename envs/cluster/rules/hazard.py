@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import math
 
-from stoker.envs.cluster.features import bin_of, edge_of
+from stoker.envs.cluster.bill import touch_price
+from stoker.envs.cluster.features import bin_of
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.rules.params import (
     COST_EXPONENT,
@@ -64,8 +65,8 @@ def expert_mass(r, f, e, k):
         apart = abs(k - bin_of(r["first_bin"], fn["gap"]))
         return 0.9 * KERNEL[apart] + 0.1 * prior if apart <= 2 else 0.1 * prior
     rate = fn["rate"][2] if e == 4 else fn["rate"][3]
-    below = math.exp(-rate * edge_of(r["first_bin"], k))
-    above = 0.0 if k == AGES - 1 else math.exp(-rate * edge_of(r["first_bin"], k + 1))
+    below = math.exp(-rate * r["edge"][k])
+    above = 0.0 if k == AGES - 1 else math.exp(-rate * r["edge"][k + 1])
     return 0.9 * (below - above) + 0.1 * prior
 
 
@@ -73,17 +74,18 @@ def expert_mass(r, f, e, k):
 def forecast(r, f):
     """Fill the scratch with the mixed forecast: mass, cdf and expected hold at the bin edges."""
     fn = fn_at(r["fn"], f)
+    r["scratch_fn"] = f
     for k in range(AGES):
-        mass = 0.0
-        for e in range(EXPERTS):
-            if fn["mix"][e] > 0.0:
-                mass += fn["mix"][e] * expert_mass(r, f, e, k)
-        r["mass"][k] = mass
+        r["mass"][k] = 0.0
+    for e in range(EXPERTS):
+        if fn["mix"][e] > 0.0:
+            for k in range(AGES):
+                r["mass"][k] += fn["mix"][e] * expert_mass(r, f, e, k)
     r["cdf"][0] = 0.0
     r["hold"][0] = 0.0
     for k in range(AGES):
         r["cdf"][k + 1] = min(r["cdf"][k] + r["mass"][k], 1.0)
-        width = edge_of(r["first_bin"], k + 1) - edge_of(r["first_bin"], k)
+        width = r["edge"][k + 1] - r["edge"][k]
         survival = 1.0 - 0.5 * (r["cdf"][k] + r["cdf"][k + 1])
         r["hold"][k + 1] = r["hold"][k] + width * survival
 
@@ -172,9 +174,9 @@ def _plan_prewarm(r, f, rent, cost, fee, load):
         total += (fee + rent * load) * survival
         if until[a] > a and total < best_cost:
             best_cost = total
-            ready = edge_of(r["first_bin"], a)
+            ready = r["edge"][a]
             fn["prewarm_after_s"] = max(ready - load, 0.0)
-            fn["prewarm_keep_s"] = edge_of(r["first_bin"], until[a]) - ready + load
+            fn["prewarm_keep_s"] = r["edge"][until[a]] - ready + load
 
 
 @njit
@@ -185,18 +187,20 @@ def hazard_plan(r, f):
     beyond rent. Prewarm weighs rent and the online price.
     """
     fn = fn_at(r["fn"], f)
-    fn["index_valid"] = 0
+    touch_price(r, r["now"])
     use_prewarm = _param(r, USE_PREWARM) > 0.0 and fn["variant"] != NO_PREWARM
     if r["rent"] == 0.0 and not (use_prewarm and r["price"] > 0.0):
         fn["prewarm_after_s"] = math.inf
+        fn["index_valid"] = 0
         return
-    _fill_index(r, f)
+    if fn["index_valid"] == 0 or r["scratch_fn"] != f:
+        _fill_index(r, f)
     load = fn["load_disk_s"]
     cost = load * (1.0 + r["load_price"]) * fn["multiplier"]
     gib = max(fn["gib"], MIN_GIB)
     if r["rent"] > 0.0:
         keep = _best_keep(r, r["rent"] * gib, cost)
-        fn["keep_alive_s"] = math.inf if keep == AGES else edge_of(r["first_bin"], keep)
+        fn["keep_alive_s"] = math.inf if keep == AGES else r["edge"][keep]
     fn["prewarm_after_s"] = math.inf
     if use_prewarm:
         price = r["price"] * _param(r, PRICE_FACTOR)
