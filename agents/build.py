@@ -69,9 +69,7 @@ def build_problems(
     functions = _functions(workload, functions, scenario, seed)
     node = plain(cfg["cluster"])
     return [
-        Problem(
-            build_cluster(node, {**scenario, "ratio": ratio}, workload, functions), workload
-        )
+        Problem(build_cluster(node, {**scenario, "ratio": ratio}, workload, functions), workload)
         for ratio in ratios
     ]
 
@@ -142,9 +140,7 @@ def build_policies(nodes: ConfigNode) -> dict[str, Policy]:
     return {str(name): build_policy(node) for name, node in nodes.items()}
 
 
-def azure_sample(
-    rng: np.random.Generator, path: str | None = None, **options: Any
-) -> Workload:
+def azure_sample(rng: np.random.Generator, path: str | None = None, **options: Any) -> Workload:
     """Load the full-day sample of 1,250 functions; a path left out is looked for here."""
     file = _located(path, "azure_functions_2019_sample")
     made: Workload = _call(

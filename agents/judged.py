@@ -103,7 +103,7 @@ def _heuristic(
         nodes = search.frontier(name, node, factors, scale)
         settings = [Setting(0, policy)]
         settings += [Setting(k, build_policy(other)) for k, other in enumerate(nodes, 1)]
-    known = tuned if name in search.SPACES and search.SPACES[name] else None
+    known = tuned if search.SPACES.get(name) else None
     return Judged(name, kind_of(policy), settings, known, parameters)
 
 

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from stoker.agents.build import Problem, build_problems, build_workload, plain
 from stoker.baselines.base import Policy
+from stoker.envs.cluster import engine
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.outcome import Bill, Outcome, Result
 from stoker.envs.cluster.simulation import Simulation
@@ -134,9 +136,16 @@ def results_of(
             raise SpecError("warmup_s", warmup_s, accepted)
     rules = policy.rules
     planned = rules.plan != "decision" or rules.eviction == "hazard"
-    track = planned or policy.tick_s < float("inf")
+    act = getattr(policy, "act", None)
+    track = planned or policy.tick_s < float("inf") or act is not None
     sim = Simulation(
-        clusters, workloads, rules, track=track, warmup_s=warmup_s, threads=THREADS
+        clusters,
+        workloads,
+        rules,
+        pause=act is not None,
+        track=track,
+        warmup_s=warmup_s,
+        threads=THREADS,
     )
     policy.reset(clusters[0], len(clusters))
     foresee = getattr(policy, "foresee", None)
@@ -148,14 +157,22 @@ def results_of(
         sim.apply(policy.decide(sim.snapshot()))
         now += policy.tick_s
         if opening is None and warmup_s < now:
-            sim.run(warmup_s)
+            _advance(sim, act, warmup_s)
             opening = [sim.result(k) for k in range(len(clusters))]
-        sim.run(now)
+        _advance(sim, act, now)
     ends = [sim.result(k) for k in range(len(clusters))]
     ends = [_at_true_price(end, wait_factor) for end in ends]
     if warmup_s == 0.0 or opening is None:
         return ends
     return [_since(end, start, warmup_s) for end, start in zip(ends, opening, strict=True)]
+
+
+def _advance(sim: Simulation, act: Any, until_s: float) -> None:
+    """Run to a time; a policy that has `act` decides whenever a function becomes idle."""
+    status = sim.run(until_s)
+    while act is not None and np.any(status == engine.PAUSED):
+        sim.obey(act(sim.pending().observation))
+        status = sim.run(until_s)
 
 
 def _told(cluster: Cluster, factor: float) -> Cluster:

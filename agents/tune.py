@@ -148,7 +148,10 @@ def _setting(node: search.Node) -> str:
 
 
 def _plain(node: search.Node) -> dict[str, Any]:
-    return {key: float(value) if isinstance(value, np.floating) else value for key, value in node.items()}
+    return {
+        key: float(value) if isinstance(value, np.floating) else value
+        for key, value in node.items()
+    }
 
 
 if __name__ == "__main__":

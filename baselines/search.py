@@ -200,7 +200,9 @@ def search(
     return Found(best.parameters, best.score, kept)
 
 
-def frontier(name: str, node: Mapping[str, Any], factors: Sequence[float], scale: float) -> list[Node]:
+def frontier(
+    name: str, node: Mapping[str, Any], factors: Sequence[float], scale: float
+) -> list[Node]:
     """Return further settings of a published policy along its trade of dollars for waiting.
 
     They stretch what the policy calls its keep-alive by each factor. Least recently used has none.

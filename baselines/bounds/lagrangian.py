@@ -63,6 +63,7 @@ def lower_bound(
     iterations: int = 200,
     bins: int | None = None,
     prewarm: bool = True,
+    carried: bool = False,
 ) -> Bound:
     """Bound the cost of every policy from below; see `relaxation` for the exact statement.
 
@@ -73,13 +74,15 @@ def lower_bound(
         bins: time bins of the memory price, at least 2; more is tighter. None = one a request,
             within 64 and 16,384.
         prewarm: False = only policies that start a function's only instance on demand.
+        carried: the workload is a later part of a run (see `Workload.window`) whose earlier part is
+            neither billed nor waited for: whatever instances there were at its start are free.
 
     Returns:
         The bound; equal inputs give equal outputs.
     """
     if bins is None:
         bins = min(max(len(workload), 64), 16_384)
-    relaxed = relax(cluster, workload, bins=bins, prewarm=prewarm)
+    relaxed = relax(cluster, workload, bins=bins, prewarm=prewarm, carried=carried)
     pricing = Pricing(relaxed)
     free = pricing.evaluate(np.zeros(len(relaxed.widths_s)))[0]
     lam, used = search(pricing, iterations)
@@ -100,7 +103,7 @@ def lower_bound(
         edges_s=relaxed.edges_s,
         kept=kept / max(len(relaxed.intervals), 1),
         iterations=used,
-        valid_note=_note(cluster, prewarm),
+        valid_note=_note(cluster, prewarm, carried),
     )
 
 
@@ -139,7 +142,8 @@ def _constant_price(pricing: Pricing) -> float:
     return float(grid[int(np.argmax(values))])
 
 
-def _note(cluster: Cluster, prewarm: bool) -> str:
+def _note(cluster: Cluster, prewarm: bool, carried: bool) -> str:
     who = "every policy" if prewarm else "every policy that starts a function's only instance late"
     drops = ", refusals included" if cluster.objective.drop_usd > 0.0 else " that refuses nothing"
-    return f"relaxation; below {who}{drops}, from an empty cluster, charged from 0 to the horizon"
+    begin = "whatever is there at first" if carried else "from an empty cluster"
+    return f"relaxation; below {who}{drops}, {begin}, charged from 0 to the horizon"

@@ -36,8 +36,9 @@ instance, and fetch host copies, on demand alone.
 
 Not covered: policies that shorten a start-up below Cluster.load_s (snapshots, overlapped or
 layered start-up, sharing within a family), batches that finish before their slowest member would
-have alone, runs that begin warm, scores that leave out the waiting of an opening period, and times
-rounded down (time_quantum_s).
+have alone, and times rounded down (time_quantum_s). Runs that begin warm, and scores that leave out
+an opening period, are covered with `carried`: every level may have been there at time 0, so that
+its first gap can be kept for its memory alone.
 
 Shapes: I intervals, K time bins, F functions.  Units: seconds, GiB, dollars.
 Source: cost structure after Berger et al., SIGMETRICS 2018, and the interval linear programs of
@@ -46,7 +47,7 @@ reference systems for serverless keep-alive; rules 1, 3 and 4 are argued above.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,10 +139,19 @@ def time_bins(workload: Workload, bins: int) -> Floats:
     return np.asarray(edges, np.float64)
 
 
-def relax(cluster: Cluster, workload: Workload, *, bins: int, prewarm: bool = True) -> Relaxation:
-    """Build the relaxation of a workload on a cluster."""
+def relax(
+    cluster: Cluster,
+    workload: Workload,
+    *,
+    bins: int,
+    prewarm: bool = True,
+    carried: bool = False,
+) -> Relaxation:
+    """Build the relaxation of a workload on a cluster; `carried`: see `lower_bound`."""
     costs = function_costs(cluster)
     found = find_intervals(workload, costs)
+    if carried:
+        found = replace(found, first=np.zeros_like(found.first))
     price, objective = device_price(cluster), cluster.objective
     load_usd, late_usd, copy_usd, lead_s = _reloads(
         costs, found, cluster, price=price, prewarm=prewarm

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.rules.params import FAST_DECAY, SLOW_DECAY
-from stoker.envs.cluster.tables import AGES, f8_at, fn_at
+from stoker.envs.cluster.tables import AGES, NONE, f8_at, fn_at, i4_at
 
 GROWTH = 1.15
 LOG_GROWTH = math.log(GROWTH)
@@ -71,7 +71,31 @@ def on_gap(r, f, gap):
     fn["gaps"] += 1
     fn["prev_gap"] = fn["gap"]
     fn["gap"] = gap
-    _count(r, fn, bin_of(r["first_bin"], gap))
+    if r["oracle"] == 0:
+        _count(r, fn, bin_of(r["first_bin"], gap))
+
+
+@njit
+def put_back(r, f):
+    """Oracle mode: the gap that was left out has ended."""
+    fn = fn_at(r["fn"], f)
+    k = fn["left_out"]
+    if k != NONE:
+        fn["slow"][k] += 1.0
+        fn["slow_sum"] += 1.0
+        fn["left_out"] = NONE
+
+
+@njit
+def foresee(r, f):
+    """Oracle mode: the histogram holds the whole trace; leave the gap that begins now out."""
+    put_back(r, f)
+    fn = fn_at(r["fn"], f)
+    k = i4_at(r["oracle"], fn["foreseen"] + fn["arrivals"])["v"]
+    if k != NONE:
+        fn["slow"][k] -= 1.0
+        fn["slow_sum"] -= 1.0
+    fn["left_out"] = k
 
 
 @njit

@@ -13,7 +13,7 @@ import numpy as np
 from stoker.envs.cluster.events import BATCH, DONE, PREWARM, push, quantize
 from stoker.envs.cluster.eviction import SCORE as FIRST_SCAN
 from stoker.envs.cluster.eviction import access, make_room, renew, score
-from stoker.envs.cluster.features import bin_of, on_arrival, on_gap
+from stoker.envs.cluster.features import bin_of, foresee, on_arrival, on_gap, put_back
 from stoker.envs.cluster.instances import (
     MRU,
     NEWEST,
@@ -457,6 +457,8 @@ def _close_gap(r, f, t):
     if r["plan"] == HYBRID_HISTOGRAM:
         hybrid_gap(r, f, gap)
     on_gap(r, f, gap)
+    if r["oracle"] != 0:
+        put_back(r, f)
 
 
 @njit
@@ -497,6 +499,8 @@ def settle(r, i, t):
     if fn["inflight"] == 0 and fn["queued"] == 0:
         fn["last_idle"] = t
         fn["index_valid"] = 0
+        if r["oracle"] != 0:
+            foresee(r, f)
         if r["pause"] and r["pending"] == NONE:
             r["pending"] = f
             return

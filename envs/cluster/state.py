@@ -72,7 +72,8 @@ def reset_functions(table: Records) -> None:
         table[name] = np.inf
     table["min_batch"] = 1
     table["max_instances"] = 2**31 - 1
-    for name in ("open_head", "open_tail", "q_head", "q_tail", "next_waiting", "decision"):
+    links = ("open_head", "open_tail", "q_head", "q_tail", "next_waiting")
+    for name in (*links, "decision", "left_out"):
         table[name] = NONE
     table["last_arrival"] = table["last_idle"] = -np.inf
     table["slow_unit"] = table["fast_unit"] = table["multiplier"] = 1.0

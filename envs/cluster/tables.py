@@ -56,6 +56,7 @@ FN = np.dtype(
         ("gap", "f8"), ("prev_gap", "f8"), ("rate", "f8", (4,)),
         ("slow_unit", "f8"), ("fast_unit", "f8"), ("slow_sum", "f8"), ("fast_sum", "f8"),
         ("slow", "f4", (AGES,)), ("fast", "f4", (AGES,)),
+        ("foreseen", "i8"), ("left_out", "i8"),
         # forecast of the gap that runs now, index by age, the plan (rules/hazard.py)
         ("mix", "f8", (EXPERTS,)), ("multiplier", "f8"), ("variant", "i8"), ("index_valid", "i8"),
         ("index", "f4", (AGES,)), ("closing", "f4", (EXPERTS,)),
@@ -121,6 +122,7 @@ ROW = np.dtype(
     + [
         ("fns", "i8"), ("insts", "i8"), ("gpus", "i8"), ("links", "i8"), ("reqs", "i8"),
         ("heap_cap", "i8"), ("heap_n", "i8"), ("effect_cap", "i8"), ("effects", "i8"),
+        ("oracle", "i8"),
         ("now", "f8"), ("horizon", "f8"), ("warmup", "f8"), ("next_req", "i8"), ("seq", "i8"),
         ("created", "i8"), ("free_head", "i8"), ("free_n", "i8"),
         ("wait_head", "i8"), ("wait_tail", "i8"), ("queued", "i8"), ("pending", "i8"),
