@@ -131,6 +131,10 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         """Legal actions of every row. Shape: (B, S * 6)."""
         return self._masks.reshape(self.num_envs, -1).copy()
 
+    def legalise(self, actions: ArrayLike) -> NDArray[np.int64]:
+        """Replace masked actions by those that are obeyed in their stead. Shape: (B, S)."""
+        return legal_actions(check_actions(actions, self.num_envs, self.slots), self._masks)[0]
+
     def reset(
         self,
         *,
