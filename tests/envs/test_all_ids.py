@@ -1,0 +1,158 @@
+"""What every environment id keeps, in every view."""
+
+import hashlib
+import pickle
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.env_checker import check_env as check_env_sb3
+
+import stoker.envs
+from stoker.envs.check import check_vector_env
+from stoker.envs.cluster.errors import SpecError
+from stoker.envs.problems import SyntheticProblems
+
+CASES = [("stoker/KeepAlive-v0", view) for view in ("cluster", "function")]
+TINY = SyntheticProblems(functions=3, hours=0.5, requests_per_s=0.05)
+every_case = pytest.mark.parametrize(("env_id", "view"), CASES)
+
+
+@every_case
+def test_gymnasiums_checker_finds_nothing(env_id, view):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gym.make(env_id, view=view).unwrapped)
+
+
+@every_case
+def test_stable_baselines3s_checker_finds_nothing(env_id, view):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env_sb3(gym.make(env_id, view=view).unwrapped)
+
+
+@every_case
+def test_the_vector_checker_finds_nothing(env_id, view):
+    check_vector_env(lambda rows: gym.make_vec(env_id, num_envs=rows, view=view), steps=12)
+
+
+@every_case
+def test_the_spec_survives_pickling(env_id, view):
+    spec = gym.make(env_id, view=view, problems=TINY).unwrapped.spec
+    again = pickle.loads(pickle.dumps(spec))
+    assert again == spec
+    assert gym.make(again).observation_space == gym.make(spec).observation_space
+
+
+@every_case
+def test_a_single_environment_is_row_zero_of_a_vector(env_id, view):
+    single = gym.make(env_id, view=view, problems=TINY).unwrapped
+    several = gym.make_vec(env_id, num_envs=2, view=view, problems=TINY)
+    seen, _ = single.reset(seed=3)
+    rows, _ = several.reset(seed=3)
+    assert np.array_equal(seen, rows[0])
+    several.action_space.seed(0)
+    ended = 0
+    for _ in range(70):
+        action = several.action_space.sample()
+        seen, reward, _, over, info = single.step(action[0])
+        rows, rewards, _, truncated, infos = several.step(action)
+        assert (reward, over) == (rewards[0], truncated[0])
+        if over:
+            ended += 1
+            assert np.array_equal(seen, infos["final_obs"][0])
+            assert info["summary"] == infos["summary"][0]
+            seen, _ = single.reset()
+        assert np.array_equal(seen, rows[0])
+    assert view == "function" or ended == 2
+
+
+@every_case
+def test_stable_baselines3_learns(env_id, view):
+    env = stoker.envs.make_sb3(env_id, num_envs=4, view=view, problems=TINY)
+    PPO("MlpPolicy", env, n_steps=32, batch_size=64, n_epochs=1, seed=0, device="cpu").learn(256)
+    if view == "function":
+        DQN("MlpPolicy", env, learning_starts=32, batch_size=32, seed=0, device="cpu").learn(200)
+
+
+@every_case
+def test_both_sb3_buffers_and_copies_give_the_same_learner(env_id, view):
+    def train(**options):
+        env = stoker.envs.make_sb3(env_id, num_envs=2, view=view, problems=TINY, **options)
+        agent = PPO("MlpPolicy", env, n_steps=32, batch_size=64, n_epochs=1, seed=0, device="cpu")
+        return agent.learn(128).policy.state_dict()
+
+    plain = train()
+    other = train(copy=True) if view == "cluster" else train()
+    assert all(bool((plain[name] == other[name]).all()) for name in plain)
+
+
+@every_case
+def test_ended_rows_alone_have_an_info_in_sb3(env_id, view):
+    env = stoker.envs.make_sb3(env_id, num_envs=2, view=view, problems=TINY)
+    env.seed(0)
+    env.reset()
+    for _ in range(400):
+        actions = np.stack([env.action_space.sample() for _ in range(2)])
+        _, _, dones, infos = env.step(actions)
+        assert [bool(info) for info in infos] == dones.tolist()
+        if dones.any():
+            ended = infos[int(np.argmax(dones))]
+            assert ended["TimeLimit.truncated"]
+            assert ended["terminal_observation"].shape == env.observation_space.shape
+            assert set(ended["episode"]) == {"r", "l", "t"}
+            return
+    pytest.fail("no episode ended")
+
+
+@every_case
+def test_wrong_actions_are_named(env_id, view):
+    env = gym.make_vec(env_id, num_envs=2, view=view, problems=TINY)
+    env.reset(seed=0)
+    good = np.zeros(env.action_space.shape, np.int64)
+    for bad in (good[:1], good + 99, good - 1, np.full(good.shape, np.nan), good + 0.5):
+        with pytest.raises(SpecError, match="action"):
+            env.step(bad)
+    env.step(good)
+
+
+@every_case
+def test_wrong_arguments_are_named(env_id, view):
+    for name, value in (("problem", None), ("weights", {"hope": 1.0}), ("num_envs", 0)):
+        with pytest.raises(SpecError, match=name):
+            gym.make_vec(env_id, **{"num_envs": 1, "view": view, name: value})
+    with pytest.raises(SpecError, match="view"):
+        gym.make(env_id, view="bird")
+
+
+GOLDEN = {
+    ("stoker/KeepAlive-v0", "cluster"): "fc2dcc535b2beb0c",
+    ("stoker/KeepAlive-v0", "function"): "4218ee893cb67a09",
+}
+
+
+def decisions_and_counts(env_id, view):
+    """Digest of 200 steps: integers only, since logarithms differ between processors."""
+    env = gym.make_vec(env_id, num_envs=2, view=view, problems=TINY)
+    env.reset(seed=5)
+    env.action_space.seed(5)
+    digest = hashlib.sha256()
+    keys = ("clipped", "late", "requests", "action_mask", "function", "closes")
+    for _ in range(200):
+        *_, over, info = env.step(env.action_space.sample())
+        digest.update(over.tobytes())
+        for key in keys:
+            if key in info:
+                digest.update(np.asarray(info[key]).astype(np.int64).tobytes())
+    return digest.hexdigest()[:16]
+
+
+@every_case
+def test_the_dynamics_of_this_version_are_frozen(env_id, view):
+    assert decisions_and_counts(env_id, view) == GOLDEN[env_id, view], (
+        "the dynamics have changed: a new version and an entry in CHANGELOG.md"
+    )
