@@ -93,7 +93,12 @@ def shape_traffic(workload: Workload, scenario: Mapping[str, Any], seed: int) ->
         raise SpecError("scenario.part", part, " | ".join(PARTS))
     if part != "all":
         # The split is the same for every seed: no function may change sides between runs.
-        parts = traffic.split(workload, np.random.default_rng(int(scenario["split_seed"])))
+        parts = traffic.split(
+            workload,
+            np.random.default_rng(int(scenario["split_seed"])),
+            function_shares=tuple(scenario["split_shares"]),
+            edges_s=tuple(edge * workload.horizon_s for edge in scenario["split_edges"]),
+        )
         workload = getattr(parts, part)
     workload = _draw_functions(workload, float(scenario["function_share"]), seed)
     if scenario["keep_probability"] < 1.0:

@@ -62,7 +62,7 @@ def judge(
         task = progress.add_task(one.name, total=len(one.settings) * len(cases))
         for setting in one.settings:
             labels = {"policy": one.name, "kind": one.kind, "point": setting.point}
-            found = tracks.run(
+            found = tracks.run_policy(
                 setting.policy,
                 cases,
                 warmup_s=warmup_s,

@@ -44,10 +44,11 @@ def main(cfg: DictConfig) -> None:
     policy = build_policy(cfg.policy)
     case = build_cases(cfg, [cfg.seed])[0]
     began = time.perf_counter()
-    result = results_of(policy, [case.problem], cfg.warmup_s)[0]
+    run = results_of(policy, [case.problem], cfg.warmup_s)[0]
+    result = run.result
     wall_s = time.perf_counter() - began
     name = type(policy).__name__
-    row = {"policy": name, "kind": kind_of(policy), **case.cell, **result.summary()}
+    row = {"policy": name, "kind": kind_of(policy), **case.cell, **run.summary()}
     row["wall_s"] = wall_s
     folder = Path(HydraConfig.get().runtime.output_dir)
     write(folder, row, case, result)
@@ -127,6 +128,7 @@ def _service(row: dict[str, Any], result: Result) -> list[tuple[str, str]]:
         ("SLO attained", percent(row["slo_attainment"], digits=2)),
         ("loads", f"{int(row['loads']):,} ({int(row['prewarms']):,} ahead of demand)"),
         ("evicted, expired", f"{count['evictions']:,}, {count['expiries']:,}"),
+        ("loaders busy", percent(row["link_use"])),
         ("dropped, failed", f"{count['drops']:,}, {count['failed']:,}"),
     ]
 

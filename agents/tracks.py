@@ -9,7 +9,7 @@ Units: seconds, dollars.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -28,6 +28,21 @@ ROWS_AT_ONCE = 8
 THREADS = 2
 Progress = Callable[[int], None]
 """Called with the number of cases that have just been finished."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of one run."""
+
+    result: Result
+    link_use: float
+    """Share of the time in which the loaders of the disk link were busy."""
+
+    def summary(self) -> dict[str, float]:
+        """Every figure that a table shows, by name."""
+        figures = self.result.summary()
+        queued_s = figures["wait_s"] - figures["cold_s"]
+        return {**figures, "queued_s": queued_s, "link_use": self.link_use}
 
 
 @dataclass(frozen=True)
@@ -87,14 +102,13 @@ def _variants(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
         yield str(name or node["name"]), node  # type: ignore[misc]
 
 
-def run(
+def run_policy(
     policy: Policy,
     cases: Sequence[Case],
     *,
     warmup_s: float = 0.0,
     wait_factor: float = 1.0,
     done: Progress | None = None,
-    finish: Callable[[Policy, Case, Result], Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Run a policy on every case and return its figures, as `Result.summary` names them.
 
@@ -105,17 +119,15 @@ def run(
         wait_factor: the policy is told that waiting costs this many times as much; it is billed at
             the true price.
         done: called as cases finish.
-        finish: adds figures of its own.
     """
     out: list[dict[str, Any]] = []
     for at in range(0, len(cases), ROWS_AT_ONCE):
         group = cases[at : at + ROWS_AT_ONCE]
         began = time.perf_counter()
-        results = results_of(policy, [c.problem for c in group], warmup_s, wait_factor)
+        runs = results_of(policy, [c.problem for c in group], warmup_s, wait_factor)
         wall_s = (time.perf_counter() - began) / len(group)
-        for case, result in zip(group, results, strict=True):
-            more = finish(policy, case, result) if finish else {}
-            out.append({**case.cell, **result.summary(), "wall_s": wall_s, **more})
+        for case, run in zip(group, runs, strict=True):
+            out.append({**case.cell, **run.summary(), "wall_s": wall_s})
         if done:
             done(len(group))
     return out
@@ -126,7 +138,7 @@ def results_of(
     problems: Sequence[Problem],
     warmup_s: float = 0.0,
     wait_factor: float = 1.0,
-) -> list[Result]:
+) -> list[Run]:
     """Run a policy on problems side by side; as `simulate`, with the warm-up off the bill too."""
     clusters = [_told(problem.cluster, wait_factor) for problem in problems]
     workloads = [problem.workload for problem in problems]
@@ -162,9 +174,17 @@ def results_of(
         _advance(sim, act, now)
     ends = [sim.result(k) for k in range(len(clusters))]
     ends = [_at_true_price(end, wait_factor) for end in ends]
-    if warmup_s == 0.0 or opening is None:
-        return ends
-    return [_since(end, start, warmup_s) for end, start in zip(ends, opening, strict=True)]
+    use = link_use(sim)
+    if warmup_s > 0.0 and opening is not None:
+        ends = [_since(end, start, warmup_s) for end, start in zip(ends, opening, strict=True)]
+    return [Run(end, share) for end, share in zip(ends, use, strict=True)]
+
+
+def link_use(sim: Simulation) -> list[float]:
+    """Return how busy each row's disk link was, 1 = all its loaders all the time."""
+    disk = sim.state.link[:, 0]
+    slots = np.where(disk["fifo"] == 1, disk["slots"], 1)
+    return list(disk["busy_s"] / (slots * np.maximum(sim.state.rows["now"], 1e-9)))
 
 
 def _advance(sim: Simulation, act: Any, until_s: float) -> None:

@@ -75,7 +75,7 @@ def tune(cfg: DictConfig, cases: Sequence[Case]) -> dict[str, Found]:
 
 def costs(node: search.Node, cases: Sequence[Case], warmup_s: float) -> np.ndarray:
     """Return what a policy costs on every case, in dollars. Shape: (N,)."""
-    rows = tracks.run(build_policy(node), cases, warmup_s=warmup_s)
+    rows = tracks.run_policy(build_policy(node), cases, warmup_s=warmup_s)
     # A problem that costs nothing at all says nothing about a policy, and must not give log 0.
     return np.maximum([row["total_usd"] for row in rows], 1e-12)
 
