@@ -169,7 +169,8 @@ def _evict_scan(r, g, target, t, limit):
         gone += fn_at(r["fn"], f)["bytes"]
         r["evictions"] += 1
         remove_instance(r, idle_on(r, f, g), t)
-        move_price(r, t, least)
+        # the unbiased index: a policy that inflates its multipliers must not inflate the price
+        move_price(r, t, least / fn_at(r["fn"], f)["multiplier"])
     return gone
 
 

@@ -8,13 +8,15 @@ Units: seconds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stoker.envs.cluster import engine
-from stoker.envs.cluster.decision import Capabilities, Decision, Snapshot
+from stoker.envs.cluster.decision import Capabilities, Decision, IdlePlan, Snapshot
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.instances import DROP, DROP_HOST, FETCH_HOST, LOAD, REJECT, RUN
 from stoker.envs.cluster.live_entries import arrive_one, completed_one, failed_one, ready_one
@@ -100,9 +102,16 @@ class LiveEngine:
         cluster: what the backend consists of; its durations only inform the rules.
         rules: event-level choices.
         capacity: requests that the tables hold at first; they grow.
+        act: event policy, asked whenever a function becomes idle; it must not raise.
     """
 
-    def __init__(self, cluster: Cluster, rules: Rules | None = None, capacity: int = 4096) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        rules: Rules | None = None,
+        capacity: int = 4096,
+        act: Callable[[NDArray[np.float32]], IdlePlan] | None = None,
+    ) -> None:
         names = tuple(f.name for f in cluster.functions)
         empty = Workload(np.zeros(0), np.zeros(0, np.int32), names, 1.0, source="live")
         self._sim = Simulation([cluster], [empty], rules)
@@ -112,8 +121,9 @@ class LiveEngine:
         self._arrival = np.zeros(capacity)
         self._function = np.zeros(capacity, np.int32)
         self._inflight: dict[int, list[tuple[int, int]]] = {}
+        self._act = act
         row = self._row
-        row["live"], row["horizon"] = 1, np.inf
+        row["live"], row["horizon"], row["pause"] = 1, np.inf, act is not None
         self._orders: list[Effect] = []
         self._resize(capacity)
 
@@ -164,6 +174,7 @@ class LiveEngine:
         self._count += 1
         self._arrival[q], self._function[q] = t, fn
         arrive_one(self._state.rows, q, t)
+        self._decide()
         return q
 
     def ready(self, t: float, instance: int) -> None:
@@ -172,6 +183,7 @@ class LiveEngine:
             return
         self._catch_up(t)
         ready_one(self._state.rows, instance, t)
+        self._decide()
 
     def completed(self, t: float, head: int) -> None:
         """The batch whose first request is `head` is done; ignored if it has failed meanwhile."""
@@ -183,6 +195,7 @@ class LiveEngine:
             return
         self._inflight[instance].remove(batch)
         completed_one(self._state.rows, head, batch[1], t)
+        self._decide()
 
     def failed(self, t: float, instance: int) -> None:
         """A load failed or the worker died: the requests of `instance` fail with it.
@@ -196,6 +209,7 @@ class LiveEngine:
         self._orders = [o for o in self._orders if getattr(o, "instance", None) != instance]
         batches = np.array(self._inflight.pop(instance, []), np.int64).reshape(-1, 2)
         failed_one(self._state.rows, instance, batches, t)
+        self._decide()
 
     def advance(self, t: float) -> None:
         """Fire the timers up to and including t (an earlier t than the last one fires none)."""
@@ -205,7 +219,16 @@ class LiveEngine:
         if self.next_timer() <= t or row["starved"]:
             self._ready_for_one()
             self._sim.run(float(np.nextafter(t, np.inf)))
+        while self._decide():
+            self._sim.run(float(np.nextafter(t, np.inf)))
         row["now"] = t
+
+    def _decide(self) -> bool:
+        """Ask the event policy about the function that has become idle, if one has."""
+        if self._act is None or self._row["pending"] == NONE:
+            return False
+        self._sim.obey(self._act(self._sim.pending().observation))
+        return True
 
     def next_timer(self) -> float:
         """When `advance` is due next; inf if nothing is scheduled."""
