@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -121,8 +122,7 @@ def run_policy(
         done: called as cases finish.
     """
     out: list[dict[str, Any]] = []
-    for at in range(0, len(cases), ROWS_AT_ONCE):
-        group = cases[at : at + ROWS_AT_ONCE]
+    for group in side_by_side(cases):
         began = time.perf_counter()
         runs = results_of(policy, [c.problem for c in group], warmup_s, wait_factor)
         wall_s = (time.perf_counter() - began) / len(group)
@@ -131,6 +131,17 @@ def run_policy(
         if done:
             done(len(group))
     return out
+
+
+def side_by_side(cases: Sequence[Case]) -> Iterator[list[Case]]:
+    """Yield groups of neighbouring cases over the same functions, a few cases at a time.
+
+    A policy sees the first cluster of a group alone, and may keep a figure a function.
+    """
+    for _, same in groupby(cases, key=lambda case: case.problem.cluster.functions):
+        group = list(same)
+        for at in range(0, len(group), ROWS_AT_ONCE):
+            yield group[at : at + ROWS_AT_ONCE]
 
 
 def results_of(
