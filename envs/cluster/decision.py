@@ -145,9 +145,9 @@ def legalize(
         max_batch: largest batch of each function. Shape: (F,)
 
     Returns:
-        The legal decision and the number of entries that were changed in each row. Shape: (B,)
+        The legal decision and how many of its values were changed. Shape: (B, F)
     """
-    clipped = np.zeros(1, np.int64)
+    clipped = np.zeros(np.shape(max_batch), np.int64)
     legal = Decision()
     ceilings: dict[str, Any] = {
         "max_batch": max_batch,
@@ -163,12 +163,12 @@ def legalize(
         asked = getattr(decision, f.name)
         if asked is None:
             continue
-        asked = np.atleast_1d(asked)
+        asked = np.asarray(asked)
         safe = np.where(np.isnan(asked), _SAFE.get(f.name, _FLOOR.get(f.name, 0.0)), asked)
         if f.name != "eviction_score":
             safe = np.clip(safe, _FLOOR[f.name], ceilings.get(f.name, np.inf))
         if f.name == "prewarm_after_s" and not capabilities.prewarm:
             safe = np.full_like(safe, np.inf)
-        clipped = clipped + np.count_nonzero(safe != asked, axis=-1)
+        clipped = clipped + (safe != asked)
         setattr(legal, f.name, safe)
     return legal, clipped

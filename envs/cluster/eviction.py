@@ -179,23 +179,20 @@ def make_room(r, g, need, t, limit):
     """Make `need` bytes free on GPU g; return whether they are.
 
     Only victims whose index is below `limit` leave (inf = any idle instance); nothing leaves when
-    that could not suffice, except under `eviction_need=full`, which frees the newcomer's full size
-    and may do so in vain.
+    that could not suffice, unless `futile_eviction=allowed`. `eviction_need=full` frees the
+    newcomer's full size, whatever is free already.
     """
     gpu = gpu_at(r["gpu"], g)
     short = need - (gpu["cap"] - gpu["used"])
     if short <= 0:
         return True
-    if r["need_full"]:
-        if gpu["evictable"] > 0 and limit == math.inf:
-            _evict_heap(r, g, need, t)
-        return gpu["cap"] - gpu["used"] >= need
-    if gpu["evictable"] < short:
+    if gpu["evictable"] < short and not r["futile"]:
         return False
     if r["eviction"] < SCORE:
         if limit < math.inf:
             return False
-        _evict_heap(r, g, short, t)
+        if gpu["evictable"] > 0:
+            _evict_heap(r, g, need if r["need_full"] else short, t)
     else:
         if limit < math.inf and _evictable_below(r, g, t, limit) < short:
             return False

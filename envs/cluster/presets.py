@@ -17,6 +17,7 @@ PRESETS = {
         overload="drop",
         placement="first_fit",
         eviction_need="full",
+        futile_eviction="allowed",
         clone_choice="mru",
         ttl_anchor="start",
         ttl_expiry="lazy",

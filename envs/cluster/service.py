@@ -317,7 +317,7 @@ def choose_gpu(r, f, t, limit):
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         room = gpu["cap"] - gpu["used"] + gpu["evictable"]
-        if (gpu["cap"] >= need or r["need_full"]) and room > most:
+        if (gpu["cap"] >= need or r["futile"]) and room > most:
             best, most = g, room
     if best != NONE and make_room(r, best, need, t, limit):
         return best

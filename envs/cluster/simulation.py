@@ -189,7 +189,8 @@ class Simulation:
         fn = self.state.fn
         limit = fn["batch_limit"]
         legal, clipped = legalize(decision, self.capabilities, limit)
-        self.state.rows["clipped"] += clipped
+        real = np.arange(fn.shape[1]) < self.state.rows["fns"][:, None]
+        self.state.rows["clipped"] += (clipped * real).sum(axis=1)
         for f in fields(Decision):
             asked = getattr(legal, f.name)
             if asked is not None:

@@ -19,6 +19,7 @@ CHOICES = {
     "rules.plan": ("decision", "hybrid_histogram", "hazard"),
     "rules.overload": ("queue", "drop"),
     "rules.eviction_need": ("shortfall", "full"),
+    "rules.futile_eviction": ("never", "allowed"),
     "rules.clone_choice": ("mru", "lru", "newest", "arbitrary"),
     "rules.ttl_anchor": ("end", "start"),
     "rules.ttl_expiry": ("eager", "lazy"),
@@ -141,6 +142,8 @@ class Rules:
     """Who sets keep-alive when an instance becomes idle: the last Decision, or a compiled rule."""
     overload: str = "queue"
     eviction_need: str = "shortfall"
+    futile_eviction: str = "never"
+    """allowed: idle instances leave even when that cannot make enough room."""
     clone_choice: str = "mru"
     ttl_anchor: str = "end"
     ttl_expiry: str = "eager"

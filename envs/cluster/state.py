@@ -118,6 +118,7 @@ def fill_rules(rows: Records, rules: Rules) -> None:
     rows["clone"] = CHOICES["rules.clone_choice"].index(rules.clone_choice)
     rows["drop_overload"] = rules.overload == "drop"
     rows["need_full"] = rules.eviction_need == "full"
+    rows["futile"] = rules.futile_eviction == "allowed"
     rows["ttl_start"] = rules.ttl_anchor == "start"
     rows["ttl_lazy"] = rules.ttl_expiry == "lazy"
     rows["freq_instance"] = rules.frequency == "instance"

@@ -131,6 +131,7 @@ ROW = np.dtype(
         ("scale_out", "i8"), ("placement", "i8"), ("eviction", "i8"), ("plan", "i8"),
         ("drop_overload", "i8"), ("need_full", "i8"), ("clone", "i8"), ("ttl_start", "i8"),
         ("ttl_lazy", "i8"), ("freq_instance", "i8"), ("clock_assign", "i8"), ("quantum", "f8"),
+        ("futile", "i8"),
         # prices and clocks
         ("clock", "f8"), ("price", "f8"), ("price_t", "f8"), ("price_sum", "f8"), ("link_price", "f8"),
         ("rent", "f8"), ("host_rent", "f8"), ("load_price", "f8"), ("drop_price", "f8"), ("first_bin", "f8"),

@@ -81,9 +81,14 @@ def forecast(r, f):
         if fn["mix"][e] > 0.0:
             for k in range(AGES):
                 r["mass"][k] += fn["mix"][e] * expert_mass(r, f, e, k)
+    total = 0.0
+    for k in range(AGES):
+        total += r["mass"][k]
     r["cdf"][0] = 0.0
     r["hold"][0] = 0.0
     for k in range(AGES):
+        # normalised: the counts are float32, and what they miss of 1 would drown the tail
+        r["mass"][k] /= total
         r["cdf"][k + 1] = min(r["cdf"][k] + r["mass"][k], 1.0)
         width = r["edge"][k + 1] - r["edge"][k]
         survival = 1.0 - 0.5 * (r["cdf"][k] + r["cdf"][k + 1])
