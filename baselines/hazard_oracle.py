@@ -9,6 +9,7 @@ A reference, not a bound: a policy that adapts to recent traffic can beat it.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stoker.baselines.bounds.hazard_oracle import BINS, bin_of
 from stoker.baselines.bounds.intervals import Ints, find_intervals, function_costs
@@ -39,7 +40,7 @@ class HazardOracle(HazardIndex):
         price_factor: float = 1.0,
     ) -> None:
         super().__init__(0.97, prior_weight, cost_exponent, size_exponent, prewarm, price_factor)
-        self._tables: list[Ints] = []
+        self._tables: list[NDArray[np.int32]] = []
 
     def foresee(self, simulation: Simulation) -> None:
         """Put the histograms of each row's workload into the engine, which then learns no more."""
@@ -65,7 +66,7 @@ class HazardOracle(HazardIndex):
             row["oracle"] = table.ctypes.data
 
 
-def gap_table(cluster: Cluster, workload: Workload) -> tuple[Ints, Ints]:
+def gap_table(cluster: Cluster, workload: Workload) -> tuple[NDArray[np.int32], Ints]:
     """Find the bin of the gap that each request ends.
 
     Returns:
@@ -73,7 +74,7 @@ def gap_table(cluster: Cluster, workload: Workload) -> tuple[Ints, Ints]:
         place more a function for what comes after its last; and where each function begins.
     """
     found = find_intervals(workload, function_costs(cluster))
-    first = found.request_offsets[:-1] + np.arange(len(found.request_offsets) - 1)
+    first = found.request_offsets[:-1] + np.arange(len(found.request_offsets) - 1, dtype=np.int64)
     gaps = (found.level == 0) & ~found.first
     table = np.full(len(workload) + len(first), NONE, np.int32)
     lengths_s = found.end_s[gaps] - found.start_s[gaps]
