@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import Counter, deque
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,10 @@ from stoker.baselines.base import Policy
 from stoker.envs.cluster.decision import Decision, Snapshot
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.spec import Cluster
+from stoker.runtime.counts import GuardCounts
+from stoker.runtime.event_guard import FALLBACK, Act, EventGuard
 
-KEPT_TIMES = 10_000
-
+__all__ = ["Guard", "GuardCounts", "KeepAll"]
 
 class KeepAll(Policy):
     """Keep what is loaded until memory is short; load on demand: safe on any cluster."""
@@ -42,18 +42,6 @@ class KeepAll(Policy):
         )
 
 
-@dataclass
-class GuardCounts:
-    """What the guard saw."""
-
-    decisions: int = 0
-    fallbacks: Counter[str] = field(default_factory=Counter)
-    """By reason: slow, raised, malformed, nan."""
-    last_error: str = ""
-    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMES))
-    """Time of each decision that came within the budget."""
-
-
 class Guard:
     """Asks a policy, within a time budget, and a fallback where that fails.
 
@@ -66,6 +54,7 @@ class Guard:
         fallback: a policy that cannot fail; None = KeepAll.
         budget_s: time for one decision.
         first_budget_s: time for the first, before anything is served: it may load or compile.
+        event_budget_s: time for one decision of an event policy; the planner waits for it.
     """
 
     def __init__(
@@ -75,9 +64,11 @@ class Guard:
         fallback: Policy | None = None,
         budget_s: float = 0.1,
         first_budget_s: float = 10.0,
+        event_budget_s: float = 0.02,
     ) -> None:
-        if not budget_s > 0.0:
-            raise SpecError("guard.budget_s", budget_s, "a time > 0")
+        for name, value in (("budget_s", budget_s), ("event_budget_s", event_budget_s)):
+            if not value > 0.0:
+                raise SpecError(f"guard.{name}", value, "a time > 0")
         self.policy = policy
         self.fallback = fallback if fallback is not None else KeepAll()
         self.counts = GuardCounts()
@@ -87,11 +78,25 @@ class Guard:
         self._overdue: asyncio.Future[Decision] | None = None
         self.policy.reset(cluster, 1)
         self.fallback.reset(cluster, 1)
+        act = getattr(policy, "act", None)
+        self.events: EventGuard | None = None
+        if act is not None:
+            self.events = EventGuard(act, self.counts, event_budget_s, self._first_budget_s)
 
     @property
     def fallback_name(self) -> str:
         """Who decides when the policy does not."""
-        return type(self.fallback).__name__
+        return FALLBACK if self.events is not None else type(self.fallback).__name__
+
+    @property
+    def act(self) -> Act | None:
+        """The guarded decision at an idle event, for the planner; None for a policy of ticks."""
+        return self.events.act if self.events is not None else None
+
+    def close(self) -> None:
+        """Let the policy's thread end."""
+        if self.events is not None:
+            self.events.close()
 
     async def decide(self, snapshot: Snapshot) -> Decision:
         """Return the policy's decision, or the fallback's."""
@@ -108,7 +113,8 @@ class Guard:
             reason = self._fault(decision)
         if reason:
             self.counts.fallbacks[reason] += 1
-            decision = self.fallback.decide(snapshot)
+            # Under an event policy nothing stands: its rules decide where it does not.
+            decision = Decision() if self.events else self.fallback.decide(snapshot)
         chosen: Decision = decision
         return chosen
 

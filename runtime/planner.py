@@ -15,6 +15,7 @@ import numpy as np
 from stoker.envs.cluster.decision import Decision, Snapshot
 from stoker.envs.cluster.live import Effect, LiveEngine, Load
 from stoker.envs.cluster.spec import Cluster, Rules
+from stoker.runtime.event_guard import heuristic
 
 
 class Planner(Protocol):
@@ -57,9 +58,15 @@ class Planner(Protocol):
         ...
 
 
-def warm_up(cluster: Cluster, rules: Rules) -> None:
-    """Compile, or read from the cache, all that the planner needs, on an engine thrown away."""
-    engine = LiveEngine(cluster, rules, capacity=4)
+def warm_up(cluster: Cluster, rules: Rules, events: bool = False) -> None:
+    """Compile, or read from the cache, all that the planner needs, on an engine thrown away.
+
+    Args:
+        cluster: of the planner.
+        rules: of the planner.
+        events: also what an event policy needs.
+    """
+    engine = LiveEngine(cluster, rules, capacity=4, act=heuristic if events else None)
     engine.apply(Decision(keep_alive_s=np.full((1, len(cluster.functions)), math.inf)))
     head = engine.arrive(0.0, 0)
     loads = [effect for effect in engine.effects() if isinstance(effect, Load)]

@@ -26,8 +26,9 @@ from stoker.runtime.backend import Backend, Ledger, TorchBackend
 from stoker.runtime.catalog import Deployment
 from stoker.runtime.clock import RealClock
 from stoker.runtime.controller import Controller
+from stoker.runtime.counts import GuardCounts
 from stoker.runtime.digits import sample_payload
-from stoker.runtime.guard import Guard, GuardCounts
+from stoker.runtime.guard import Guard
 from stoker.runtime.planner import warm_up
 from stoker.runtime.requests import Answer, RequestFailed, Statistics
 
@@ -69,6 +70,7 @@ class ReplayResult:
             "load_errors": float(self.statistics.counts["load_errors"]),
             "lost_instances": float(self.statistics.counts["lost_instances"]),
             "ledger_gap_bytes": float(self.ledger_gap_bytes),
+            "decisions": float(self.guard.decisions + self.guard.events),
             "fallbacks": float(sum(self.guard.fallbacks.values())),
             "send_lag_p99_s": _quantile(self.send_lag_s, 99),
             "overhead_p50_s": float(np.percentile(overhead, 50)),
@@ -105,7 +107,7 @@ def replay(
     Args:
         cluster: as calibrated; its devices and host tier set the sizes of the real ones.
         workload: over the cluster's functions, in the cluster's order.
-        policy: asked at every tick, through a Guard.
+        policy: asked through a Guard, at every tick or, if it has `act`, at every idle event.
         deployments: the function of each of the cluster's functions, in order.
         backend: None = torch workers made for this replay.
         cold_disk: as in calibration.
@@ -125,7 +127,10 @@ def replay(
         backend = TorchBackend(deployments, sizes, host, device, cold_disk=cold_disk)
     guard = Guard(policy, cluster, fallback, budget_s)
     session = _Session(cluster, workload, tuple(deployments), backend, guard, seed, progress)
-    return asyncio.run(session.play())
+    try:
+        return asyncio.run(session.play())
+    finally:
+        guard.close()
 
 
 def _check(cluster: Cluster, workload: Workload, deployments: Sequence[Deployment]) -> None:
@@ -150,7 +155,9 @@ class _Session:
         progress: Progress | None,
     ) -> None:
         self.workload, self.backend, self.guard = workload, backend, guard
-        self.engine = LiveEngine(cluster, guard.policy.rules, capacity=len(workload) + 1)
+        self.engine = LiveEngine(
+            cluster, guard.policy.rules, capacity=len(workload) + 1, act=guard.act
+        )
         self.cluster = cluster
         self.names = [f.name for f in cluster.functions]
         self.progress = progress
@@ -163,7 +170,8 @@ class _Session:
 
     async def play(self) -> ReplayResult:
         await self.backend.start()
-        await asyncio.to_thread(warm_up, self.cluster, self.guard.policy.rules)
+        events = self.guard.act is not None
+        await asyncio.to_thread(warm_up, self.cluster, self.guard.policy.rules, events)
         clock = RealClock()
         controller = Controller(self.engine, self.backend, self.names, self.guard, clock)
         try:
