@@ -1,0 +1,154 @@
+"""What must hold of the engine's tables between any two events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from small_clusters import FREE, HEAP_RULES, READY, STARTING
+
+from stoker.envs.cluster.simulation import Simulation
+
+NONE = -1
+
+
+def check_row(sim: Simulation, k: int, live: tuple[int, Any] | None = None) -> None:
+    """Recount every counter of row k from its instances.
+
+    `live`: number of requests so far and their functions, where they are not the workload's.
+    """
+    row, inst = sim.state.rows[k], sim.state.inst[k]
+    fn = sim.state.fn[k][: int(row["fns"])]
+    check_gpus(sim, k)
+    check_functions(sim, k)
+    assert row["free_n"] == np.count_nonzero(inst["state"] == FREE)
+    assert row["loads_now"] == np.count_nonzero(inst["state"] == STARTING)
+    assert row["queued"] == fn["queued"].sum()
+    assert row["host_used"] == fn["weights"][fn["host"] != 0].sum() <= row["host_cap"]
+    assert row["host_peak"] <= row["host_cap"]
+    answered = row["served"] + row["drops"] + row["failed"]
+    arrived = row["next_req"] if live is None else live[0]
+    assert arrived == answered + fn["inflight"].sum() + fn["queued"].sum()
+    check_running_requests(sim, k, sim.state.workloads[k].function if live is None else live[1])
+
+
+def check_gpus(sim: Simulation, k: int) -> None:
+    row, inst = sim.state.rows[k], sim.state.inst[k]
+    fn = sim.state.fn[k]
+    for g in range(int(row["gpus"])):
+        gpu = sim.state.gpu[k, g]
+        here = inst[((inst["state"] == STARTING) | (inst["state"] == READY)) & (inst["gpu"] == g)]
+        idle = here[(here["state"] == READY) & (here["inflight"] == 0)]
+        assert gpu["used"] == fn["bytes"][here["fn"]].sum() <= gpu["cap"]
+        assert gpu["peak"] <= gpu["cap"]
+        assert gpu["evictable"] == fn["bytes"][idle["fn"]].sum()
+        assert gpu["resident"] == len(here)
+        assert gpu["loading"] == np.count_nonzero(here["state"] == STARTING)
+        assert gpu["busy"] == np.count_nonzero((here["state"] == READY) & (here["inflight"] > 0))
+        if gpu["exclusive"]:
+            assert gpu["running"] <= 1
+            waiting = np.count_nonzero(here["queued"] == 1)
+            assert (gpu["run_head"] == NONE) == (waiting == 0)
+            assert waiting == 0 or gpu["running"] == 1  # the GPU is never left idle
+        check_order(sim, k, g)
+
+
+def check_order(sim: Simulation, k: int, g: int) -> None:
+    """The eviction order of a GPU lists its functions once, lowest lagging key on top."""
+    fns = int(sim.state.rows[k]["fns"])
+    gf = sim.state.gf[k][g * fns : (g + 1) * fns]
+    gpu, prio = sim.state.gpu[k, g], sim.state.fn[k]["prio"]
+    listed = sim.state.order[k][g * fns : g * fns + int(gpu["listed"])]
+    assert sorted(listed.tolist()) == np.flatnonzero(gf["n"] > 0).tolist()
+    for place, f in enumerate(listed):
+        assert gf[f]["pos"] == place
+        if sim.rules.eviction in HEAP_RULES:
+            assert gf[f]["key"] <= prio[f]
+            assert place == 0 or gf[listed[(place - 1) // 2]]["key"] <= gf[f]["key"]
+
+
+def check_functions(sim: Simulation, k: int) -> None:
+    row, inst = sim.state.rows[k], sim.state.inst[k]
+    fns = int(row["fns"])
+    for f in range(fns):
+        fn = sim.state.fn[k, f]
+        mine = (inst["fn"] == f) & ((inst["state"] == STARTING) | (inst["state"] == READY))
+        ready = mine & (inst["state"] == READY)
+        assert fn["n"] == np.count_nonzero(mine)
+        assert fn["loading"] == np.count_nonzero(mine & (inst["state"] == STARTING))
+        assert fn["idle"] == np.count_nonzero(ready & (inst["inflight"] == 0))
+        assert fn["busy"] == np.count_nonzero(ready & (inst["inflight"] > 0))
+        assert fn["held"] == fn["bytes"] * fn["n"]
+        for g in range(int(row["gpus"])):
+            slot = sim.state.gf[k][g * fns + f]
+            assert slot["n"] == np.count_nonzero(mine & (inst["gpu"] == g))
+            idle = ready & (inst["gpu"] == g) & (inst["inflight"] == 0)
+            assert slot["idle"] == np.count_nonzero(idle)
+        check_open_list(
+            sim, inst, fn, np.flatnonzero(ready & (inst["inflight"] < fn["concurrency"]))
+        )
+
+
+def check_open_list(sim: Simulation, inst: Any, fn: Any, free: Any) -> None:
+    """Every ready instance with a free slot is listed once, in clone order."""
+    chain, before = [], NONE
+    i = int(fn["open_head"])
+    while i != NONE:
+        assert inst[i]["prev"] == before
+        chain.append(i)
+        before, i = i, int(inst[i]["next"])
+    assert sorted(chain) == free.tolist()
+    assert fn["open_tail"] == before
+    key = "last_start" if sim.rules.clone_choice in ("mru", "lru") else "created"
+    keys = [float(inst[i][key]) for i in chain]
+    assert keys == sorted(keys)
+
+
+def check_running_requests(sim: Simulation, k: int, function: Any) -> None:
+    """A request in service sits on a ready, busy instance of its own function."""
+    req, inst = sim.state.req[k], sim.state.inst[k]
+    running = np.isfinite(req["start"]) & ~np.isfinite(req["finish"])
+    at = inst[req["inst"][running]]
+    assert np.all(at["state"] == READY)
+    assert np.all(at["inflight"] > 0)
+    assert np.array_equal(at["fn"], function[: len(req)][running])
+
+
+def check_service_times(sim: Simulation, k: int) -> None:
+    """Every batch took alpha + beta * n; nobody was served before arriving."""
+    req, workload = sim.state.req[k], sim.state.workloads[k]
+    done = np.isfinite(req["start"]) & np.isfinite(req["finish"])
+    assert np.all(req["start"][done] >= workload.arrival_s[done])
+    batches: dict[tuple[int, float], list[int]] = {}
+    for q in np.flatnonzero(done).tolist():
+        batches.setdefault((int(req["inst"][q]), float(req["start"][q])), []).append(q)
+    for (_, start), members in batches.items():
+        spec = sim.clusters[k].functions[int(workload.function[members[0]])]
+        assert {int(workload.function[q]) for q in members} == {workload.function[members[0]]}
+        takes = [float(req["finish"][q]) - start for q in members]
+        if spec.concurrency == 1 and spec.alpha_s > 0.0:
+            grid = sim.rules.time_quantum_s
+            assert np.allclose(takes, spec.alpha_s + spec.beta_s * len(members), atol=1e-9 + grid)
+            assert len(members) <= spec.max_batch
+
+
+def check_books(sim: Simulation, k: int) -> None:
+    """Time and dollars are conserved between the books of GPUs, functions and requests."""
+    result = sim.result(k)
+    row, fn, gpu = sim.state.rows[k], sim.state.fn[k], sim.state.gpu[k]
+    req, workload = sim.state.req[k], sim.state.workloads[k]
+    bill, now = result.bill, float(row["now"])
+    kinds = bill.gpu_busy_s + bill.gpu_loading_s + bill.gpu_idle_s + bill.gpu_off_s
+    assert np.isclose(kinds, now * int(row["gpus"]), rtol=1e-9)
+    assert np.isclose(fn["acc_gib_s"].sum(), gpu["byte_s"].sum() / 2.0**30, rtol=1e-9, atol=1e-9)
+    assert np.isclose(
+        fn["acc_host_gib_s"].sum(), row["host_byte_s"] / 2.0**30, rtol=1e-9, atol=1e-9
+    )
+    assert np.isclose(fn["acc_load_s"].sum(), row["load_s"], rtol=1e-9, atol=1e-9)
+    assert fn["acc_drops"].sum() == row["drops"] == np.count_nonzero(req["tier"] == 2)
+    assert fn["acc_requests"].sum() == row["next_req"]
+    started = np.isfinite(req["start"])
+    waits = (req["start"] - workload.arrival_s)[started].sum()
+    assert np.isclose(fn["acc_wait_s"].sum(), waits, rtol=1e-9, atol=1e-9)
+    assert np.isclose(row["wait_s"], waits, rtol=1e-9, atol=1e-9)
+    assert np.count_nonzero(np.isfinite(req["finish"]) & (req["tier"] != 2)) == row["served"]
