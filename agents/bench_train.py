@@ -1,0 +1,49 @@
+"""Speed of PPO on the function view: function-steps a second, and the environment's share.
+
+Units: seconds of CPU.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+
+import torch
+from omegaconf import DictConfig
+
+from stoker.agents.bench_figure import Figure
+from stoker.agents.event_ppo import EventPPO, Shell
+from stoker.envs.function_view import FunctionVectorEnv
+from stoker.envs.problems import SyntheticProblems
+
+ROWS, ROLLOUT, BATCH, EPOCHS = 1024, 32, 8192, 4
+STEPS = 4 * ROWS * ROLLOUT
+
+
+def measure(cfg: DictConfig) -> list[Figure]:
+    """Train for a few rollouts after one that is not counted."""
+    torch.set_num_threads(1)
+    rows = min(int(cfg.requests or ROWS), ROWS)
+    core = FunctionVectorEnv(rows, SyntheticProblems(requests_per_s=0.01, hours=4.0))
+    spent = [0.0]
+    step = core.step
+
+    def timed(actions: object) -> object:
+        began = time.process_time()
+        out = step(actions)  # type: ignore[arg-type]
+        spent[0] += time.process_time() - began
+        return out
+
+    core.step = timed  # type: ignore[method-assign,assignment]
+    warnings.filterwarnings("ignore", message="The `render_mode` attribute")
+    model = EventPPO(Shell(core), n_steps=ROLLOUT, batch_size=BATCH, n_epochs=EPOCHS)
+    model.learn(rows * ROLLOUT)
+    total = rows * ROLLOUT * 4
+    spent[0], began = 0.0, time.process_time()
+    model.learn(total, reset_num_timesteps=False)
+    seconds = time.process_time() - began
+    note = f"{rows} rows, batch {BATCH}, {EPOCHS} epochs, half of the decisions kept"
+    return [
+        Figure("train", "PPO, one thread", total / seconds, "function-steps/s", 50e3, note=note),
+        Figure("train", "environment's share of it", spent[0] / seconds, "x", 0.15, False),
+    ]
