@@ -13,7 +13,14 @@ from stoker.envs.cluster.bill import touch_price
 from stoker.envs.cluster.features import bin_of
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.rules.hazard import MIN_GIB, hazard_score
-from stoker.envs.cluster.tables import AGES, fn_at, gpu_at, link_at
+from stoker.envs.cluster.tables import (
+    AGES,
+    FEATURE_COUNT,
+    SCALAR_COUNT,
+    fn_at,
+    gpu_at,
+    link_at,
+)
 
 COARSE = 24
 """Coarse bins: three bins of the gap histogram each."""
@@ -50,7 +57,8 @@ FEATURES = (
     *((f"fast_{k}", f"share of coarse gap bin {k}, quickly decayed") for k in range(COARSE)),
 )
 """Name and meaning of every column."""
-K = len(FEATURES)
+K = FEATURE_COUNT
+assert (len(FEATURES), len(SCALARS)) == (FEATURE_COUNT, SCALAR_COUNT)
 TINY = 1e-9
 
 

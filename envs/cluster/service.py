@@ -32,6 +32,7 @@ from stoker.envs.cluster.instances import (
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.rules.hazard import expert_mass, hazard_plan
 from stoker.envs.cluster.rules.hybrid_histogram import hybrid_gap, hybrid_plan
+from stoker.envs.cluster.rules.residual import residual_multiplier
 from stoker.envs.cluster.tables import (
     DROPPED,
     EXPERTS,
@@ -504,6 +505,8 @@ def settle(r, i, t):
         if r["pause"] and r["pending"] == NONE:
             r["pending"] = f
             return
+        if r["theta"] != 0:
+            residual_multiplier(r, f, t)
         plan(r, f, t)
     set_expiry(r, i)
 

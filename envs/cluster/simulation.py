@@ -163,7 +163,7 @@ class Simulation:
                 self._run_once(until_s)
             else:
                 engine.run_rows(rows, k, k + 1, until_s)
-            status = rows["status"]
+            status = rows["status"] if k is None else rows["status"][k : k + 1]
             if np.any(status == engine.FULL_INSTANCES):
                 self.state.grow_instances()
             elif np.any(status == engine.FULL_HEAP):

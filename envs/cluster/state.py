@@ -154,6 +154,7 @@ class State:
         self.workloads = [NOTHING] * b
         self.cold_service: list[NDArray[np.float64] | None] = [None] * b
         self.live: dict[int, tuple[NDArray[np.float64], NDArray[np.int32]]] = {}
+        self.theta: list[NDArray[np.float64] | None] = [None] * b
         self._inputs: list[list[NDArray[Any]]] = [[] for _ in range(b)]
 
     def load(self, k: int, cluster: Cluster, workload: Workload, **options: float) -> None:
@@ -202,6 +203,7 @@ class State:
         row["function"] = self._keep(k, function, np.int32)
         row["service"] = self._keep(k, workload.service_s, np.float64)
         row["cold_service"] = self._keep(k, self.cold_service[k], np.float64)
+        row["theta"] = self._keep(k, self.theta[k], np.float64)
 
     def _keep(self, k: int, column: NDArray[Any] | None, dtype: type) -> int:
         """Hold a contiguous input array of row k and return its address (0 = none)."""

@@ -22,6 +22,8 @@ from numba.extending import intrinsic
 
 AGES = 72
 """Bins of a gap histogram."""
+FEATURE_COUNT, SCALAR_COUNT = 73, 25
+"""Columns of an observation (observe.py), and those before the histograms."""
 EXPERTS = 6
 """Gap forecasts that the plan mixes."""
 NONE = -1
@@ -115,7 +117,7 @@ I8 = np.dtype([("v", "i8")])
 
 _TABLES = (
     "fn", "inst", "gpu", "gf", "link", "req", "heap", "order", "effect",
-    "arrival", "function", "service", "cold_service", "param", "hybrid",
+    "arrival", "function", "service", "cold_service", "param", "hybrid", "theta",
 )  # fmt: skip
 ROW = np.dtype(
     [(name, "i8") for name in _TABLES]
@@ -142,7 +144,7 @@ ROW = np.dtype(
         ("prior_sum", "f8"), ("prior", "f4", (AGES,)),
         # scratch of the hazard rule: mass, distribution, expected hold, hull
         ("mass", "f8", (AGES,)), ("cdf", "f8", (AGES + 1,)), ("hold", "f8", (AGES + 1,)),
-        ("hull", "i8", (AGES + 1,)), ("edge", "f8", (AGES + 1,)), ("scratch_fn", "i8"),
+        ("hull", "i8", (AGES + 1,)), ("edge", "f8", (AGES + 1,)), ("scratch_fn", "i8"), ("features", "f4", (FEATURE_COUNT,)),
         # counters
         ("evictions", "i8"), ("expiries", "i8"), ("loads_disk", "i8"), ("loads_host", "i8"),
         ("prewarms", "i8"), ("refused", "i8"), ("drops", "i8"), ("served", "i8"), ("failed", "i8"),

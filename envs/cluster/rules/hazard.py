@@ -75,15 +75,20 @@ def forecast(r, f):
     """Fill the scratch with the mixed forecast: mass, cdf and expected hold at the bin edges."""
     fn = fn_at(r["fn"], f)
     r["scratch_fn"] = f
-    for k in range(AGES):
-        r["mass"][k] = 0.0
-    for e in range(EXPERTS):
-        if fn["mix"][e] > 0.0:
-            for k in range(AGES):
-                r["mass"][k] += fn["mix"][e] * expert_mass(r, f, e, k)
+    norm = 1.0 / (r["prior_sum"] + FLAT)
+    weight = max(_param(r, PRIOR_WEIGHT), 1e-9)
+    slow = fn["mix"][0] / (fn["slow_sum"] + weight * fn["slow_unit"])
+    fast = fn["mix"][1] / (fn["fast_sum"] + weight * fn["fast_unit"])
+    share = fn["mix"][2] + weight * (slow * fn["slow_unit"] + fast * fn["fast_unit"])
     total = 0.0
     for k in range(AGES):
-        total += r["mass"][k]
+        prior = (r["prior"][k] + FLAT / AGES) * norm
+        mass = slow * fn["slow"][k] + fast * fn["fast"][k] + share * prior
+        for e in range(3, EXPERTS):
+            if fn["mix"][e] > 0.0:
+                mass += fn["mix"][e] * expert_mass(r, f, e, k)
+        r["mass"][k] = mass
+        total += mass
     r["cdf"][0] = 0.0
     r["hold"][0] = 0.0
     for k in range(AGES):
@@ -118,14 +123,18 @@ def _fill_index(r, f):
     fn = fn_at(r["fn"], f)
     factor = worth(r, f)
     hull = r["hull"]
+    slopes = r["mass"]
     hull[0] = AGES
     top = 0
     for k in range(AGES - 1, -1, -1):
-        while top > 0 and _slope(r, hull[top], hull[top - 1]) >= _slope(r, k, hull[top]):
+        slope = _slope(r, k, hull[top])
+        while top > 0 and slopes[top - 1] >= slope:
             top -= 1
-        fn["index"][k] = _slope(r, k, hull[top]) * factor
+            slope = _slope(r, k, hull[top])
+        fn["index"][k] = slope * factor
         top += 1
         hull[top] = k
+        slopes[top - 1] = slope
     fn["index_valid"] = 1
 
 
