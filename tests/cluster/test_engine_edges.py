@@ -1,6 +1,7 @@
 """Sizes, orders and instants at the edge of what is legal. Units: seconds, GiB."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ import pytest
 from stoker.envs.cluster import replay
 from stoker.envs.cluster.decision import Capabilities, Decision, legalize
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.presets import PRESETS
+from stoker.envs.cluster.rules.params import DEFAULTS
 from stoker.envs.cluster.simulation import Simulation
-from stoker.envs.cluster.spec import Cluster, Function, Gpu, Node, Rules
+from stoker.envs.cluster.spec import CHOICES, Cluster, Function, Gpu, Node, Rules
 from stoker.envs.workload.workload import Workload
 
 
@@ -203,3 +206,12 @@ def test_rules_that_cannot_be_followed_name_the_field(
     with pytest.raises(SpecError) as caught:
         Rules(**changes)  # type: ignore[arg-type]
     assert caught.value.field == field
+
+
+def test_the_page_of_rules_names_every_choice_number_and_preset() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "rules.md").read_text()
+    for field, choices in CHOICES.items():
+        if field.startswith("rules."):
+            assert f"`{field.removeprefix('rules.')}`" in page
+            assert [c for c in choices if f"`{c}`" not in page] == []
+    assert [name for name in (*DEFAULTS, *PRESETS) if f"`{name}`" not in page] == []
