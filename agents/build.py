@@ -66,7 +66,7 @@ def build_problems(
     scenario = plain(cfg["scenario"])
     workload, functions = loaded or build_workload(cfg["workload"], seed)
     workload = shape_traffic(workload, scenario, seed)
-    functions = _functions(workload, functions, scenario, seed)
+    functions = map_functions(workload, functions, scenario, seed)
     node = plain(cfg["cluster"])
     return [
         Problem(build_cluster(node, {**scenario, "ratio": ratio}, workload, functions), workload)
@@ -189,7 +189,7 @@ def plain(node: ConfigNode) -> dict[str, Any]:
     return dict(node)
 
 
-def _functions(
+def map_functions(
     workload: Workload, table: tuple[Function, ...], scenario: Mapping[str, Any], seed: int
 ) -> tuple[Function, ...]:
     """Take the functions of the workload's own table, or map them to models."""

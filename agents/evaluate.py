@@ -123,7 +123,7 @@ def conclude(folder: Path, cfg: DictConfig, rows: Rows, facts: dict[str, Any]) -
     rows = tables.check_rows(rows)
     tables.write_rows(rows, folder / "results.parquet")
     main_rows = tables.headline(rows)
-    known = scores.references(main_rows)
+    known = scores.references(main_rows, cfg.aggregate)
     target = cfg.slo_target
     if target is None:
         target = scores.default_target(main_rows, known)

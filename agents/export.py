@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -53,6 +54,8 @@ def write_bundle(
         raise SpecError("observations", observations.shape, f"({CHECKED} or more, {K})")
     folder.mkdir(parents=True, exist_ok=True)
     module = module.eval()
+    for chatty in ("onnxscript", "onnx_ir", "torch.onnx"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(

@@ -67,6 +67,12 @@ def read_tuned(folder: str | Path | None) -> dict[str, dict[str, Any]]:
     return {str(name): plain(node) for name, node in loaded["policies"].items()}
 
 
+def read_scores(folder: str) -> dict[str, float]:
+    """Scores of a tune run's best settings: mean log cost over the reference policy's."""
+    loaded = OmegaConf.load(Path(folder) / TUNED)
+    return {str(name): float(node["tuned"]) for name, node in loaded["scores"].items()}
+
+
 def gather(cfg: DictConfig, scale: float) -> list[Judged]:
     """List the policies of an evaluation.
 

@@ -61,7 +61,7 @@ def write_report(
     """
     full = tables.check_rows(rows)
     main = tables.headline(full)
-    known = scores.references(main)
+    known = scores.references(main, how)
     target = scores.default_target(main, known) if slo_target is None else slo_target
     lines = scores.score(full, rng, target, how)
     groups = scores.by_ratio(full, rng, how)

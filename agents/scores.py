@@ -41,7 +41,7 @@ class Score:
     policy: str
     kind: str
     cost_usd: Interval
-    """Mean dollars a cell."""
+    """Dollars a cell: the mean, or as `how` says."""
     vs_published: Interval
     """Cost as a multiple of the best published policy's."""
     vs_hazard: Interval
@@ -72,10 +72,10 @@ class Group:
     """Empty without a hazard index."""
 
 
-def references(rows: Sequence[Row]) -> References:
-    """Find the opponents and yardsticks among the headline rows."""
-    best = {kinds: _cheapest(rows, kinds) for kinds in ("published", "hazard", "oracle", "bound")}
-    return References(**best)
+def references(rows: Sequence[Row], how: str = "sum") -> References:
+    """Find the opponents and yardsticks among the headline rows; `how` as in `score`."""
+    kinds = ("published", "hazard", "oracle", "bound")
+    return References(**{kind: _cheapest(rows, kind, how=how) for kind in kinds})
 
 
 def score(
@@ -92,16 +92,18 @@ def score(
         slo_target: attainment at which dollars are matched; None = that of the best published
             policy's headline setting.
         how: of cost ratios: `sum`, or `median` | `geomean` of the cells' ratios where costs are
-            heavy-tailed (loads near saturation).
+            heavy-tailed (loads near saturation). There a sum would be one cell's, so costs, ranks,
+            regret and gap closed are taken in the same way (the gap in logarithms).
     """
     full = tables.check_rows(rows)
     main = tables.headline(full)
-    known = references(main)
+    known = references(main, how)
     if slo_target is None:
         slo_target = default_target(main, known)
     draws = _draws(tables.cells(main), rng)
     lines = [_score(full, name, known, draws, slo_target, how) for name in tables.policies(main)]
-    return sorted(lines, key=lambda line: line.cost_usd.value)
+    rank = _averages(main, [line.policy for line in lines], how)
+    return sorted(lines, key=lambda line: rank[line.policy])
 
 
 def default_target(rows: Sequence[Row], known: References) -> float:
@@ -122,8 +124,12 @@ def by_ratio(
     out = {}
     for group in sorted({tables.cell(row)[:2] for row in main}):
         here = [row for row in main if tables.cell(row)[:2] == group]
-        known = references(here)
-        base = known.published or _cheapest(here, *tables.DEPLOYABLE) or str(here[0]["policy"])
+        known = references(here, how)
+        base = (
+            known.published
+            or _cheapest(here, *tables.DEPLOYABLE, how=how)
+            or str(here[0]["policy"])
+        )
         draws = _draws(tables.cells(here), rng)
         costs = {
             name: tables.column(here, name, "total_usd", tables.cells(here))
@@ -180,10 +186,12 @@ def _score(
     if known.published is not None and known.oracle is not None:
         start = tables.column(rows, known.published, "total_usd", at)
         end = tables.column(rows, known.oracle, "total_usd", at)
-        gap = stats.gap_closed(usd, start, end, draws)
+        costs = (usd, start, end) if how == "sum" else np.log([usd, start, end])
+        gap = stats.gap_closed(*costs, draws)
     regret = UNDEFINED
     if known.bound is not None:
-        regret = stats.regret(usd, tables.column(rows, known.bound, "total_usd", at), draws)
+        above = against(known.bound)
+        regret = Interval(above.value - 1.0, above.low - 1.0, above.high - 1.0)
     plain = {
         key: _weighted(rows, name, key, at)
         for key in ("cold_ratio", "p50_s", "p95_s", "p99_s", "slo_attainment")
@@ -191,7 +199,7 @@ def _score(
     return Score(
         policy=name,
         kind=tables.kind_of(rows, name),
-        cost_usd=stats.mean(usd, draws),
+        cost_usd=_average(usd, draws, how),
         vs_published=against(known.published),
         vs_hazard=against(known.hazard),
         gap_closed=gap,
@@ -240,11 +248,24 @@ def _weighted(
     return float(np.average(values, weights=requests))
 
 
-def _cheapest(rows: Sequence[Row], *kinds: str) -> str | None:
-    at = tables.cells(rows)
+def _cheapest(rows: Sequence[Row], *kinds: str, how: str = "sum") -> str | None:
     names = tables.policies(rows, kinds)
-    sums = {name: tables.column(rows, name, "total_usd", at).sum() for name in names}
-    return min(sums, key=lambda name: sums[name]) if sums else None
+    rank = _averages(rows, names, how)
+    return min(names, key=lambda name: rank[name]) if names else None
+
+
+def _averages(rows: Sequence[Row], names: Sequence[str], how: str) -> dict[str, float]:
+    """Return each policy's cost on a scale on which lower is better."""
+    at = tables.cells(rows)
+    usd = {name: tables.column(rows, name, "total_usd", at) for name in names}
+    return {name: float((x if how == "sum" else np.log(x)).mean()) for name, x in usd.items()}
+
+
+def _average(usd: NDArray[np.float64], draws: stats.Draws, how: str) -> Interval:
+    if how != "geomean":
+        return stats.mean(usd, draws, "median" if how == "median" else "mean")
+    log = stats.mean(np.log(usd), draws)
+    return Interval(*np.exp([log.value, log.low, log.high]).tolist())
 
 
 def _plain(value: Any) -> Any:

@@ -79,7 +79,7 @@ def cost_columns(known: References, slo_target: float) -> list[Column]:
     return [
         Column("policy", lambda s: s.policy, ""),
         Column("kind", lambda s: KIND_WORDS[s.kind], ""),
-        Column("cost $", lambda s: with_interval(s.cost_usd, number), "mean dollars a cell"),
+        Column("cost $", lambda s: with_interval(s.cost_usd, number), "dollars a cell, on average"),
         Column(
             "vs best published",
             lambda s: NONE if s.policy == known.published else change(s.vs_published),

@@ -1,0 +1,299 @@
+"""`stoker demo`: from nothing to a trained policy that steers real models on this machine.
+
+Trains small models, measures them, compresses a trace to their speed, tunes the published policies,
+learns a residual on the hazard index, judges all on held-out traffic, and replays a minute of it
+on the real models, the simulator's prediction beside the measurement.
+
+Units: seconds, dollars.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from stoker.agents import evaluate, scores, tables, tune
+from stoker.agents.build import Problem
+from stoker.agents.demo_problems import DeployedProblems
+from stoker.agents.demo_sizes import FULL, Size, quick
+from stoker.agents.demo_summary import Written, announce, write_summary
+from stoker.agents.demo_traffic import Traffic, demo_traffic
+from stoker.agents.deployed import TYPICAL_LOAD_S, Deployed
+from stoker.agents.judged import gather, read_tuned
+from stoker.agents.progress import bar
+from stoker.agents.real_run import Compared, compare, maker, print_comparison
+from stoker.agents.tracks import Case
+from stoker.agents.train import Trained, train
+from stoker.baselines import search
+from stoker.baselines.base import IdlePolicy
+from stoker.baselines.bundle import BundlePolicy
+from stoker.baselines.registry import POLICIES, load_policy
+from stoker.baselines.search import Found
+from stoker.envs.cluster.decision import IdlePlan
+from stoker.envs.cluster.simulation import simulate
+from stoker.envs.problems import stream
+from stoker.runtime.calibrate import calibrate
+from stoker.runtime.catalog import Model
+from stoker.runtime.event_guard import heuristic
+from stoker.runtime.profile import read_profile, write_profile
+from stoker.runtime.training import train_demo_models
+
+OURS = ("train", "tune", "evaluate", "profile.yaml", "summary.json")
+"""What a run writes under its folder, and the next one replaces; the models are kept."""
+STAGES = 7
+SCENARIO = "this machine"
+
+
+class Stages:
+    """One line a stage, with the time that it took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._began = time.perf_counter()
+
+    @property
+    def total_s(self) -> float:
+        """Time since the start."""
+        return time.perf_counter() - self._began
+
+    @contextmanager
+    def stage(self, name: str, about: str) -> Iterator[Any]:
+        """Time a stage; yields a function that takes `(what, done, total)`."""
+        print(f"[{len(self.seconds) + 1}/{STAGES}] {name}: {about}", flush=True)
+        began = time.perf_counter()
+        with bar() as shown:
+            tasks: dict[str, Any] = {}
+
+            def progress(what: str, done: float, total: float = 1.0) -> None:
+                if what not in tasks:
+                    tasks[what] = shown.add_task(what, total=total)
+                shown.update(tasks[what], completed=done)
+
+            yield progress
+        self.seconds[name] = time.perf_counter() - began
+        print(f"      {self.seconds[name]:.1f} s (in all {self.total_s:.0f} s)", flush=True)
+
+
+@hydra.main(version_base="1.3", config_path="pkg://stoker.conf", config_name="demo")
+def main(cfg: DictConfig) -> None:
+    """Run the command."""
+    Demo(Path(cfg.output), quick() if cfg.quick else FULL, cfg).run()
+
+
+class Demo:
+    """The stages and what they hand on."""
+
+    def __init__(self, folder: Path, size: Size, cfg: DictConfig) -> None:
+        self.folder, self.size = folder, size
+        self.seed, self.quick = int(cfg.seed), bool(cfg.quick)
+        self.stages = Stages()
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in OURS:
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def run(self) -> None:
+        """Run all stages."""
+        models = self._models()
+        deployed = Deployed(self._calibrate(models), models)
+        traffic = demo_traffic(deployed.compression, np.random.default_rng(self.seed), self.quick)
+        self._say(deployed, traffic)
+        problems = self._problems(deployed, traffic.train, self.size.episode_h)
+        cfg = self._config(problems, deployed)
+        found = self._tune(cfg, problems)
+        trained = self._train(cfg, problems, deployed, traffic, found)
+        cases = self._held_out(deployed, traffic)
+        self._evaluate(cfg, trained, cases)
+        compared = self._replay(deployed, traffic)
+        print_comparison(compared)
+        written = Written(self.folder, self.stages.seconds, self.stages.total_s, trained.bundle)
+        write_summary(written, deployed, traffic, compared, trained)
+        announce(written)
+
+    # MACHINE
+
+    def _models(self) -> tuple[Model, ...]:
+        names = ", ".join(recipe.name for recipe in self.size.recipes)
+        with self.stages.stage("models", f"train {names} (or find them trained)") as progress:
+            folder = self.folder / "models"
+            return train_demo_models(folder, self.seed, progress, self.size.recipes)
+
+    def _calibrate(self, models: tuple[Model, ...]) -> dict[str, Any]:
+        about = "process start, loads and batches on this machine"
+        with self.stages.stage("calibrate", about) as progress:
+            # One bar: the steps follow each other.
+            measured = calibrate(
+                models, passes=self.size.passes, progress=lambda what, done: progress("steps", done)
+            )
+            write_profile(measured, self.folder / "profile.yaml")
+        return read_profile(self.folder / "profile.yaml")
+
+    def _say(self, deployed: Deployed, traffic: Traffic) -> None:
+        print(f"      traffic: {traffic.name}")
+        print(
+            f"      time compressed {deployed.compression:.1f}x: {TYPICAL_LOAD_S:g} s (a GPU loads "
+            f"8 GiB) / {1000.0 * deployed.mean_load_s:.1f} ms (mean load here); "
+            f"first_bin_s {deployed.first_bin_s:.4g}",
+            flush=True,
+        )
+
+    # PROBLEMS
+
+    def _problems(self, deployed: Deployed, workload: Any, hours: float) -> DeployedProblems:
+        window_s = min(3600.0 * hours / deployed.compression, workload.horizon_s)
+        count = min(self.size.functions, len(workload.names))
+        return DeployedProblems(deployed, workload, count, window_s, self.size.ratios)
+
+    def _cases(self, problems: DeployedProblems, seeds: tuple[int, ...], trace: str) -> list[Case]:
+        out = []
+        for seed in seeds:
+            rng = np.random.default_rng([self.seed, seed])
+            workload = problems.traffic(rng)
+            served = problems.deployed.draw(workload.names, rng)
+            for ratio in problems.ratios:
+                cluster = problems.deployed.cluster(served, workload, ratio)
+                out.append(Case(SCENARIO, ratio, trace, seed, Problem(cluster, workload)))
+        return out
+
+    def _held_out(self, deployed: Deployed, traffic: Traffic) -> list[Case]:
+        hours = traffic.test.horizon_s * deployed.compression / 3600.0
+        problems = self._problems(deployed, traffic.test, hours)
+        return self._cases(problems, self.size.seeds, f"{traffic.name} (test)")
+
+    # POLICIES
+
+    def _config(self, problems: DeployedProblems, deployed: Deployed) -> DictConfig:
+        """Settings that tuning and evaluation share; the budget is what the learner gets."""
+        s = self.size.settings
+        decisions = s.collect + s.total_steps
+        warmup_s = 3600.0 * self.size.warmup_h / deployed.compression
+        return OmegaConf.create(
+            {
+                "seed": self.seed,
+                "policies": {name: {"_target_": target} for name, target in POLICIES.items()},
+                "tuned": str(self.folder / "tune"),
+                "learned": str(self.folder / "train" / "bundle"),
+                "ratios": list(self.size.ratios),
+                "train_seeds": list(self.size.train_seeds),
+                "seeds": list(self.size.seeds),
+                "frontier": list(self.size.frontier),
+                "budget_requests": round(decisions * requests_per_decision(problems)),
+                "method": "tpe",
+                "oracle": True,
+                "bound": True,
+                "slo_target": None,
+                "aggregate": "sum",
+                "warmup_s": warmup_s,
+            }
+        )
+
+    def _tune(self, cfg: DictConfig, problems: DeployedProblems) -> dict[str, Found]:
+        about = f"{', '.join(POLICIES)}; {cfg.budget_requests:,} simulated requests each"
+        with self.stages.stage("tune", about) as progress:
+            progress("opponents", 0)
+        # `tune` draws its own bars.
+        began = time.perf_counter()
+        cases = self._cases(problems, self.size.train_seeds, "train")
+        found = tune.tune(cfg, cases)
+        tune.write(self.folder / "tune", cfg, cases, found)
+        tune.show(found, cases)
+        self.stages.seconds["tune"] += time.perf_counter() - began
+        return found
+
+    def _train(
+        self,
+        cfg: DictConfig,
+        problems: DeployedProblems,
+        deployed: Deployed,
+        traffic: Traffic,
+        found: dict[str, Found],
+    ) -> Trained:
+        s = self.size.settings
+        about = f"{s.collect + s.total_steps:,} decisions on training functions and hours"
+        unseen = self._problems(deployed, traffic.validation, self.size.episode_h)
+        validation = [unseen.sample(stream(self.seed, k, 0)) for k in range(self.size.validation)]
+        card = {
+            "trace": traffic.name,
+            "train": problems.workload.source,
+            "compression": deployed.compression,
+            "tick": "event: a function becomes idle",
+            "profile": str(deployed.profile["name"]),
+            "memory_ratios": list(self.size.ratios),
+        }
+        base = load_policy(found["hazard"].node)
+        lines = {n: float(np.exp(f.score - found["hazard"].score)) for n, f in found.items()}
+        with self.stages.stage("train", about) as progress:
+            trained = train(
+                problems, validation, base.rules, self.folder / "train",
+                replace(s, seed=self.seed), warmup_s=cfg.warmup_s, card=card, opponents=lines,
+                progress=progress,
+            )  # fmt: skip
+        print(f"      validation chose: {trained.chosen}", flush=True)
+        return trained
+
+    def _evaluate(self, cfg: DictConfig, trained: Trained, cases: list[Case]) -> None:
+        about = f"{len(cases)} held-out problems: unseen functions, later hours"
+        judged = gather(cfg, search.time_scale(cases[0].problem.cluster.first_bin_s))
+        with self.stages.stage("evaluate", about):
+            pass
+        began = time.perf_counter()
+        with bar() as shown:
+            rows = evaluate.judge(judged, cases, float(cfg.warmup_s), shown)
+            rows += evaluate.bounds(cases, float(cfg.warmup_s), shown)
+        facts = evaluate.provenance(cfg, judged, cases)
+        evaluate.conclude(self.folder / "evaluate", cfg, rows, facts)
+        self.stages.seconds["evaluate"] += time.perf_counter() - began
+
+    # REAL MODELS
+
+    def _replay(self, deployed: Deployed, traffic: Traffic) -> list[Compared]:
+        rows = tables.read_rows(self.folder / "evaluate" / "results.parquet")
+        best = scores.references(tables.headline(rows)).published or "faascache"
+        tuned = read_tuned(self.folder / "tune")
+        bundle = self.folder / "train" / "bundle"
+        makers = {"learned": lambda: BundlePolicy(bundle)}
+        makers |= {name: maker(tuned[name]) for name in (best, "hazard")}
+        hours = traffic.test.horizon_s * deployed.compression / 3600.0
+        rng = np.random.default_rng([self.seed, self.size.seeds[0]])
+        whole = self._problems(deployed, traffic.test, hours).traffic(rng)
+        served = deployed.draw(whole.names, rng)
+        cluster = deployed.cluster(served, whole, self.size.replay_ratio)
+        part = whole.window(0.0, min(self.size.replay_s, whole.horizon_s))
+        about = f"{part.horizon_s:.0f} s of held-out traffic ({len(part):,} requests) on real models"
+        out = []
+        with self.stages.stage("replay", f"{about}, under {', '.join(makers)}") as progress:
+            for name, make in makers.items():
+                tell = lambda what, done, name=name: progress(name, done)  # noqa: E731
+                out.append(compare(name, make, cluster, part, served, progress=tell))
+        return out
+
+
+class _Count(IdlePolicy):
+    """The heuristic, counting its decisions."""
+
+    calls = 0
+
+    def act(self, observation: np.ndarray) -> IdlePlan:
+        self.calls += 1
+        return heuristic(observation)
+
+
+def requests_per_decision(problems: DeployedProblems) -> float:
+    """Measure how many requests one decision of the learner costs the simulator."""
+    cluster, workload = problems.sample(np.random.default_rng(0))
+    counting = _Count()
+    simulate(cluster, workload, counting)
+    return max(len(workload) / max(counting.calls, 1), 1.0)
+
+
+if __name__ == "__main__":
+    main()

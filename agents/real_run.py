@@ -1,0 +1,139 @@
+"""One policy on real models for a minute or so, and what the simulator says of the same minute.
+
+Units: seconds, dollars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from stoker.agents.wording import number, percent
+from stoker.baselines.base import Policy
+from stoker.baselines.registry import load_policy
+from stoker.envs.cluster.simulation import simulate
+from stoker.envs.cluster.spec import Cluster
+from stoker.envs.workload import Workload
+from stoker.runtime.catalog import Deployment, Model, read_models
+from stoker.runtime.replay import ReplayResult, replay
+from stoker.runtime.training import Progress as TrainingProgress
+from stoker.runtime.training import train_demo_models
+
+MODELS = Path("runs/demo/models")
+"""Where the demo's models lie: used, and trained if absent, where no others are named."""
+SHOWN = ("p50_s", "p95_s", "cold_ratio", "loads", "total_usd", "requests", "slo_attainment")
+"""Figures that are set beside each other."""
+REAL_ONLY = ("errors", "decisions", "fallbacks", "overhead_p99_s", "send_lag_p99_s")
+MakePolicy = Callable[[], Policy]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Figures of one policy, measured and predicted."""
+
+    policy: str
+    real: dict[str, float]
+    predicted: dict[str, float]
+    errors: dict[str, int]
+    """Failed requests by reason."""
+    fallback: str
+    """Who decides where the policy does not."""
+
+    def as_record(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {
+            "real": {name: self.real[name] for name in (*SHOWN, *REAL_ONLY)},
+            "predicted": {name: self.predicted[name] for name in SHOWN},
+            "errors": self.errors,
+            "fallback": self.fallback,
+        }
+
+
+def compare(
+    name: str,
+    make: MakePolicy,
+    cluster: Cluster,
+    workload: Workload,
+    deployments: Sequence[Deployment],
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+    progress: Callable[[str, float], None] | None = None,
+) -> Compared:
+    """Predict a minute, then live through it.
+
+    Args:
+        name: of the policy.
+        make: makes a fresh policy, one for each of the two.
+        cluster: this machine, calibrated.
+        workload: the requests.
+        deployments: of the cluster's functions.
+        device: cpu, or cuda.
+        seed: of the payloads.
+        progress: told about once a second.
+    """
+    (predicted,) = simulate(cluster, workload, make())
+    result: ReplayResult = replay(
+        cluster, workload, make(), deployments, device=device, seed=seed, progress=progress
+    )
+    real = result.summary()
+    # By the sender's watch where there are two.
+    real |= {name: real[f"real_{name}"] for name in ("p50_s", "p95_s", "p99_s")}
+    errors = dict(result.error_counts())
+    return Compared(name, real, predicted.summary(), errors, result.fallback)
+
+
+def comparison_table(rows: Sequence[Compared]) -> Table:
+    """Lay measured and predicted figures side by side."""
+    table = Table(
+        title="Real models on this machine, and what the simulator predicts",
+        title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
+    )  # fmt: skip
+    heads = ("policy", "", "P50 ms", "P95 ms", "cold", "loads", "in time", "failed", "fallbacks")
+    for at, head in enumerate(heads):
+        table.add_column(head, justify="left" if at < 2 else "right", no_wrap=True)
+    for row in rows:
+        for what, figures in (("real", row.real), ("predicted", row.predicted)):
+            only_real = [f"{int(row.real['errors'])}", f"{int(row.real['fallbacks'])}"]
+            table.add_row(
+                row.policy if what == "real" else "",
+                what,
+                number(1000.0 * figures["p50_s"]),
+                number(1000.0 * figures["p95_s"]),
+                percent(figures["cold_ratio"]),
+                f"{int(figures['loads']):,}",
+                percent(figures["slo_attainment"]),
+                *(only_real if what == "real" else ("", "")),
+            )
+    return table
+
+
+def print_comparison(rows: Sequence[Compared]) -> None:
+    """Print the table, and why requests failed if any did."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=110)
+    console.print(comparison_table(rows))
+    for row in rows:
+        for reason, count in row.errors.items():
+            console.print(f"{row.policy}: {count} failed: {reason}", highlight=False, markup=False)
+
+
+def find_models(
+    folder: str | None, seed: int, progress: TrainingProgress | None = None
+) -> tuple[Model, ...]:
+    """Read the models of a folder; without one, train the small ones or find them trained."""
+    if folder is not None:
+        return read_models(folder)
+    return train_demo_models(MODELS, seed, progress)
+
+
+def maker(node: Mapping[str, Any] | str) -> MakePolicy:
+    """Return what makes the policy of a config node afresh."""
+    return lambda: load_policy(node)
