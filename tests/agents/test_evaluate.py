@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import composed, stoker
 
-from stoker.agents import evaluate, tables, tracks
+from stoker.agents import evaluate, scores, tables, tracks
 from stoker.agents.judged import gather
 from stoker.baselines.bounds.lagrangian import lower_bound
 from stoker.baselines.hazard_oracle import HazardOracle, gap_table
@@ -117,3 +118,25 @@ def test_a_folder_without_tuned_settings_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert "tuned" in line and "tuned.yaml" in line
+
+
+def test_near_saturation_one_huge_cell_decides_a_sum_and_not_a_geometric_mean() -> None:
+    cells = [{"scenario": "s", "ratio": 0.5, "trace": "t", "seed": seed} for seed in range(4)]
+    usd = {"steady": (10.0, 10.0, 10.0, 10_000.0), "lucky": (20.0, 20.0, 20.0, 9_000.0)}
+    usd |= {"bound": (5.0, 5.0, 5.0, 5_000.0)}
+    rows = tables.check_rows(
+        {
+            "policy": name,
+            "kind": "bound" if name == "bound" else "published",
+            "total_usd": cost,
+            **cell,
+        }
+        for name, costs in usd.items()
+        for cell, cost in zip(cells, costs, strict=True)
+    )
+    assert scores.references(rows, "sum").published == "lucky"
+    assert scores.references(rows, "geomean").published == "steady"
+    lines = scores.score(rows, np.random.default_rng(0), how="geomean")
+    assert [line.policy for line in lines] == ["bound", "steady", "lucky"]
+    assert lines[1].regret.value == pytest.approx(1.0)
+    assert lines[1].cost_usd.value == pytest.approx(10.0 * 10.0**0.75)
