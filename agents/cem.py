@@ -29,7 +29,7 @@ Problem = tuple[Cluster, Workload]
 
 
 class LinearResidual(nn.Module):
-    """The policy as deployed: own-history forecast, linear log-multiplier, plan as the heuristic."""
+    """The policy as deployed: own-history forecast, linear log-multiplier, heuristic plan."""
 
     def __init__(self, theta: NDArray[np.float64], shrink: float = 1.0) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Export a trained policy: ONNX graph, manifest, parity check, nothing pickled.
 
-    stoker export run=runs/train/RUN output=bundles/mine
+Run it with `stoker export run=runs/train/RUN output=bundles/mine`.
 """
 
 from __future__ import annotations

@@ -20,7 +20,10 @@ FLOOR = 1e-6
 
 
 def collect(
-    env: FunctionVectorEnv, decisions: int, seed: int, progress: Callable[[int], None] = lambda n: None
+    env: FunctionVectorEnv,
+    decisions: int,
+    seed: int,
+    progress: Callable[[int], None] = lambda n: None,
 ) -> Closed:
     """Run the heuristic for so many decisions and keep those that close."""
     observation, info = env.reset(seed=seed)

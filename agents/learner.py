@@ -125,7 +125,9 @@ class Logits(nn.Module):
 class _Watch(BaseCallback):
     """Report progress, keep checkpoints, draw the opponents as reference lines."""
 
-    def __init__(self, folder: Path, total: int, progress: Progress, lines: dict[str, float]) -> None:
+    def __init__(
+        self, folder: Path, total: int, progress: Progress, lines: dict[str, float]
+    ) -> None:
         super().__init__()
         self.folder, self.total, self.report, self.lines = folder, total, progress, lines
 
@@ -203,7 +205,9 @@ def train(
         writer.add_scalar("validation/cost_over_heuristic", value, step)
         writer.add_text("validation/candidates", f"{step}: {name} = {value:.4f}", step)
     writer.close()
-    (folder / "validation.json").write_text(json.dumps({"chosen": chosen, "scores": scores}, indent=2))
+    (folder / "validation.json").write_text(
+        json.dumps({"chosen": chosen, "scores": scores}, indent=2)
+    )
     np.save(folder / OBSERVATIONS, data.observation[:10_000])
     full_card = {
         **(card or {}), "settings": asdict(settings), "chosen": chosen, "validation": scores,

@@ -43,7 +43,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if not (folder / name).is_file():
             raise SpecError("bundle", str(folder / name), f"a folder with {MANIFEST} and {GRAPH}")
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
     except ValueError as error:
         raise SpecError("bundle.manifest", str(folder / MANIFEST), f"JSON ({error})") from error
     missing = [name for name in REQUIRED if not isinstance(manifest, dict) or name not in manifest]

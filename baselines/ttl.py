@@ -27,7 +27,9 @@ class FixedTtl(Policy):
 
     tick_s = math.inf
 
-    def __init__(self, ttl_s: float = 600.0, eviction: str = "lru", host_ttl_s: float = 0.0) -> None:
+    def __init__(
+        self, ttl_s: float = 600.0, eviction: str = "lru", host_ttl_s: float = 0.0
+    ) -> None:
         if not ttl_s >= 0.0:
             raise SpecError("policy.ttl_s", ttl_s, "a time >= 0")
         if not host_ttl_s >= 0.0:
@@ -39,5 +41,6 @@ class FixedTtl(Policy):
         """Return the same orders for every function."""
         shape = snapshot.idle.shape
         return Decision(
-            keep_alive_s=np.full(shape, self.ttl_s), host_keep_alive_s=np.full(shape, self.host_ttl_s)
+            keep_alive_s=np.full(shape, self.ttl_s),
+            host_keep_alive_s=np.full(shape, self.host_ttl_s),
         )

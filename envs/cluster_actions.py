@@ -56,9 +56,7 @@ def check_actions(actions: ArrayLike, rows: int, slots: int) -> Actions:
     return asked.astype(np.int64, copy=False)
 
 
-def legal_actions(
-    actions: Actions, masks: NDArray[np.bool_]
-) -> tuple[Actions, NDArray[np.int64]]:
+def legal_actions(actions: Actions, masks: NDArray[np.bool_]) -> tuple[Actions, NDArray[np.int64]]:
     """Replace masked actions: the same without the host copy, else drop; count them by row.
 
     Shapes: (B, S), (B, S, A) -> (B, S), (B,)
@@ -76,6 +74,4 @@ def decision_of(actions: Actions, short_s: NDArray[np.float64]) -> Decision:
     """Standing orders until the next tick. Shapes: (B, S), (B,)."""
     device = actions % DEVICE
     keep = np.where(device == 1, short_s[:, None], np.where(device == 0, 0.0, np.inf))
-    return Decision(
-        keep_alive_s=keep, host_keep_alive_s=np.where(actions >= DEVICE, np.inf, 0.0)
-    )
+    return Decision(keep_alive_s=keep, host_keep_alive_s=np.where(actions >= DEVICE, np.inf, 0.0))

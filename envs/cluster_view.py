@@ -157,9 +157,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         info = {"action_mask": self.action_masks()}
         return observation.copy() if self.copy else observation, info
 
-    def step(
-        self, actions: ArrayLike
-    ) -> tuple[Observation, Floats, Bools, Bools, dict[str, Any]]:
+    def step(self, actions: ArrayLike) -> tuple[Observation, Floats, Bools, Bools, dict[str, Any]]:
         """Decide for the coming tick of every row and run it."""
         sim = self.sim
         asked = check_actions(actions, self.num_envs, self.slots)

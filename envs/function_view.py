@@ -12,7 +12,7 @@ Units: seconds; rewards in cold starts of the function concerned.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -36,6 +36,7 @@ MULTIPLIERS = (1.0 / 5.0, 1.0 / 2.2, 1.0, 2.2, 5.0)
 """On the hazard index."""
 VARIANTS = 3
 """Of the plan: as the heuristic, no prewarm, eager prewarm."""
+ACTIONS = len(MULTIPLIERS) * VARIANTS
 NEUTRAL = MULTIPLIERS.index(1.0) * VARIANTS
 """The action that leaves the heuristic as it is."""
 WEIGHTS = dict.fromkeys(TERMS, 1.0)
@@ -57,7 +58,7 @@ def plan_of(action: NDArray[np.int64], mix: NDArray[np.float64]) -> IdlePlan:
     return IdlePlan(mix, multiplier, action % VARIANTS)
 
 
-class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]):
+class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[Any]]):
     """B clusters, one pending decision each.
 
     Args:
@@ -75,7 +76,10 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
     `final_obs`, `final_terms` (sums over the episode) and `summary`, a list of dicts.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+    metadata: ClassVar[dict[str, Any]] = {
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+        "render_modes": [],
+    }
 
     def __init__(
         self,
@@ -101,7 +105,7 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
         self.weights = np.array([{**WEIGHTS, **(weights or {})}[t] for t in TERMS])
         self.warmup_s, self.groups, self.threads = warmup_s, same_trace_groups, threads
         self.single_observation_space = gym.spaces.Box(-np.inf, np.inf, (K,), np.float32)
-        self.single_action_space = gym.spaces.Discrete(len(MULTIPLIERS) * VARIANTS)
+        self.single_action_space = gym.spaces.Discrete(ACTIONS)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._sim: Simulation | None = None
@@ -139,13 +143,19 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
     def step(
         self, actions: NDArray[np.int64]
     ) -> tuple[
-        NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
+        NDArray[np.float32],
+        NDArray[np.float64],
+        NDArray[np.bool_],
+        NDArray[np.bool_],
+        dict[str, Any],
     ]:
         """Decide for the pending function of every row and run on to the next one."""
         action = np.asarray(actions)
-        legal = self.single_action_space.n
+        legal = ACTIONS
         if action.shape != (self.num_envs,) or not np.issubdtype(action.dtype, np.integer):
-            raise SpecError("action", f"{action.dtype} {action.shape}", f"integers ({self.num_envs},)")
+            raise SpecError(
+                "action", f"{action.dtype} {action.shape}", f"integers ({self.num_envs},)"
+            )
         if action.min() < 0 or action.max() >= legal:
             raise SpecError("action", int(action.max()), f"0..{legal - 1}")
         sim = self.sim
@@ -159,9 +169,7 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
         never = np.zeros(self.num_envs, bool)
         return pending.observation.copy(), rewards, never, over, info
 
-    def reward(
-        self, terms: NDArray[np.float64], scale: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def reward(self, terms: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
         """Weighted cost in cold starts of the function, negative, clipped. Shapes: (B, 6), (B,)"""
         reward: NDArray[np.float64] = -np.minimum(terms @ self.weights / scale, WORST)
         return reward

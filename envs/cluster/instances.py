@@ -176,11 +176,10 @@ def next_phase(r, i, t):
             join(r, l, i, float(fn["weights"]), math.inf, t)
             return False
         inst["phase"] += 1
-    if inst["phase"] == WARMUP and inst["state"] == STARTING:
-        if fn["warmup_s"] > 0.0:
-            at = quantize(r, t + fn["warmup_s"])
-            push(r, at, PHASE, i, inst["created"] & 0x7FFFFFFF)
-            return False
+    if inst["phase"] == WARMUP and inst["state"] == STARTING and fn["warmup_s"] > 0.0:
+        at = quantize(r, t + fn["warmup_s"])
+        push(r, at, PHASE, i, inst["created"] & 0x7FFFFFFF)
+        return False
     return True
 
 
@@ -384,11 +383,11 @@ def remove_instance(r, i, t):
     _leave_idle(r, i)
     _vacate(r, i, t)
     to_host = 0
-    if fn["n"] == 0 and fn["host"] == 0 and fn["host_keep_alive_s"] > 0.0 and fn["weights"] > 0:
-        if host_room(r, fn["weights"], t):
-            hold_host(r, f, t)
-            set_host_expiry(r, f)
-            to_host = 1
+    wanted = fn["n"] == 0 and fn["host"] == 0 and fn["host_keep_alive_s"] > 0.0
+    if wanted and fn["weights"] > 0 and host_room(r, fn["weights"], t):
+        hold_host(r, f, t)
+        set_host_expiry(r, f)
+        to_host = 1
     if r["live"]:
         effect(r, DROP, i, f, g, to_host, 0)
     give_free(r, i)

@@ -55,9 +55,7 @@ _CACHE = cache_root() / "engine" / source_digest()
 
 def njit(function: F) -> F:
     """Compile a rule or a helper: called only from compiled code, cached with its entry."""
-    compiled: F = _numba_njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(
-        function
-    )
+    compiled: F = _numba_njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
     return compiled
 
 

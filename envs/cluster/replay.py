@@ -60,7 +60,9 @@ def cache_cluster(
         raise SpecError("capacity_mb", capacity_mb, "a size > 0")
     specs = tuple(
         Function(str(k), 0.0, m / MB_PER_GIB, runtime_s=i, alpha_s=w)
-        for k, (m, w, i) in enumerate(zip(memory.tolist(), warm.tolist(), init.tolist(), strict=True))
+        for k, (m, w, i) in enumerate(
+            zip(memory.tolist(), warm.tolist(), init.tolist(), strict=True)
+        )
     )
     return Cluster(Node((Gpu(capacity_mb / MB_PER_GIB),)), specs, drop_oversized=True)
 
@@ -111,7 +113,9 @@ def function_cache(
     sim.apply(
         Decision(
             keep_alive_s=np.full(shape, ttl_s if policy == "ttl" else np.inf),
-            max_instances=None if max_instances is None else np.full(shape, max_instances, np.int32),
+            max_instances=None
+            if max_instances is None
+            else np.full(shape, max_instances, np.int32),
         )
     )
     sim.run()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -179,7 +180,7 @@ class Simulation:
         cuts = np.linspace(0, len(rows), self._threads + 1).astype(int)
         jobs = [
             self._pool.submit(engine.run_rows, rows, int(a), int(b), until_s)
-            for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+            for a, b in pairwise(cuts)
         ]
         for job in jobs:
             job.result()
@@ -239,9 +240,7 @@ class Simulation:
         if self._pending is None:
             self._pending = Pending.empty(len(self.state.rows))
         p = self._pending
-        observe_rows(
-            self.state.rows, p.observation, p.terms, p.closes, p.likelihood, p.scale
-        )
+        observe_rows(self.state.rows, p.observation, p.terms, p.closes, p.likelihood, p.scale)
         return p
 
     @property

@@ -163,7 +163,9 @@ class Rules:
             _require(self.overload == "drop", "rules.overload", self.overload, "drop (per_request)")
         if self.eviction_need == "full":
             accepted = "a rule by priority: lru | greedy_dual | freq | size"
-            _require(self.eviction not in ("score", "hazard"), "rules.eviction", self.eviction, accepted)
+            _require(
+                self.eviction not in ("score", "hazard"), "rules.eviction", self.eviction, accepted
+            )
         for name, value in self.params.items():
             _require(name in DEFAULTS, f"rules.params.{name}", value, " | ".join(DEFAULTS))
             _require(math.isfinite(value), f"rules.params.{name}", value, "a finite number")

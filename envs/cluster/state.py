@@ -5,7 +5,6 @@ Shapes: B rows, F functions (of the largest row), I instance slots, G GPUs, N re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -230,5 +229,3 @@ class State:
         more = np.zeros((b, max(places, 2 * old) - old), EVENT)
         self.heap = np.concatenate([self.heap, more], axis=1)
         self.point()
-
-

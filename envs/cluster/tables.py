@@ -135,8 +135,10 @@ ROW = np.dtype(
         ("ttl_lazy", "i8"), ("freq_instance", "i8"), ("clock_assign", "i8"), ("quantum", "f8"),
         ("futile", "i8"),
         # prices and clocks
-        ("clock", "f8"), ("price", "f8"), ("price_t", "f8"), ("price_sum", "f8"), ("link_price", "f8"),
-        ("rent", "f8"), ("host_rent", "f8"), ("load_price", "f8"), ("drop_price", "f8"), ("first_bin", "f8"),
+        ("clock", "f8"), ("price", "f8"), ("price_t", "f8"), ("price_sum", "f8"),
+        ("link_price", "f8"),
+        ("rent", "f8"), ("host_rent", "f8"), ("load_price", "f8"), ("drop_price", "f8"),
+        ("first_bin", "f8"),
         # host tier
         ("host_cap", "i8"), ("host_used", "i8"), ("host_t", "f8"), ("host_byte_s", "f8"),
         ("host_peak", "i8"),
@@ -144,7 +146,8 @@ ROW = np.dtype(
         ("prior_sum", "f8"), ("prior", "f4", (AGES,)),
         # scratch of the hazard rule: mass, distribution, expected hold, hull
         ("mass", "f8", (AGES,)), ("cdf", "f8", (AGES + 1,)), ("hold", "f8", (AGES + 1,)),
-        ("hull", "i8", (AGES + 1,)), ("edge", "f8", (AGES + 1,)), ("scratch_fn", "i8"), ("features", "f4", (FEATURE_COUNT,)),
+        ("hull", "i8", (AGES + 1,)), ("edge", "f8", (AGES + 1,)), ("scratch_fn", "i8"),
+        ("features", "f4", (FEATURE_COUNT,)),
         # counters
         ("evictions", "i8"), ("expiries", "i8"), ("loads_disk", "i8"), ("loads_host", "i8"),
         ("prewarms", "i8"), ("refused", "i8"), ("drops", "i8"), ("served", "i8"), ("failed", "i8"),

@@ -1,6 +1,7 @@
 """FaasCache's FREQ variant (ASPLOS 2021, section 4), aged least frequently used weighted by cost.
 
-Rule: priority = clock + frequency x cost; the lowest leaves; the clock becomes the priority of what was evicted.
+Rule: priority = clock + frequency x cost; the lowest leaves;
+the clock becomes the priority of what was evicted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """FaasCache greedy-dual-size-frequency (ASPLOS 2021, section 4).
 
-Rule: priority = clock + frequency x cost / size; the lowest leaves; the clock becomes the priority of what was evicted.
+Rule: priority = clock + frequency x cost / size; the lowest leaves;
+the clock becomes the priority of what was evicted.
 """
 
 from __future__ import annotations
