@@ -16,7 +16,6 @@ from stoker.envs.cluster.events import (
     PHASE,
     PREWARM,
     pop,
-    push,
 )
 from stoker.envs.cluster.instances import (
     drop_host,
@@ -241,13 +240,6 @@ def obey(r, f):
             drop_host(r, f, t, True)
         else:
             set_host_expiry(r, f)
-    if fn["host"] == 1 and fn["host_busy"] == 0:
-        until = fn["host_since"] + fn["host_keep_alive_s"]
-        if until <= t:
-            drop_host(r, f, t, True)
-        elif until != fn["host_timer"] and until < math.inf:
-            fn["host_timer"] = until
-            push(r, until, HOST_EXPIRE, f, 0)
     if fn["prewarm_host"]:
         fn["prewarm_host"] = 0
         fetch_host(r, f, t)

@@ -23,13 +23,14 @@ from stoker.envs.cluster.live_entries import arrive_one, completed_one, failed_o
 from stoker.envs.cluster.outcome import Result
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Rules
-from stoker.envs.cluster.tables import , NONE(
+from stoker.envs.cluster.tables import (
     EFFECT,
     FAILED,
     FETCHING,
     FREE,
     HOST,
     IN_FLIGHT,
+    NONE,
     REQ,
     STARTING,
 )
