@@ -12,7 +12,7 @@ Units: seconds; rewards in cold starts of the function concerned.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -76,7 +76,7 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
     `final_obs`, `final_terms` (sums over the episode) and `summary`, a list of dicts.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: dict[str, Any] = {  # noqa: RUF012 - declared so by the base class
         "autoreset_mode": AutoresetMode.SAME_STEP,
         "render_modes": [],
     }
