@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +49,7 @@ from stoker.runtime.training import train_demo_models
 
 OURS = ("train", "tune", "evaluate", "profile.yaml", "summary.json")
 """What a run writes under its folder, and the next one replaces; the models are kept."""
-STAGES = 7
+STAGES = 6
 SCENARIO = "this machine"
 
 
@@ -66,21 +66,27 @@ class Stages:
         return time.perf_counter() - self._began
 
     @contextmanager
-    def stage(self, name: str, about: str) -> Iterator[Any]:
-        """Time a stage; yields a function that takes `(what, done, total)`."""
+    def stage(self, name: str, about: str) -> Iterator[None]:
+        """Announce and time a stage."""
         print(f"[{len(self.seconds) + 1}/{STAGES}] {name}: {about}", flush=True)
         began = time.perf_counter()
-        with bar() as shown:
-            tasks: dict[str, Any] = {}
-
-            def progress(what: str, done: float, total: float = 1.0) -> None:
-                if what not in tasks:
-                    tasks[what] = shown.add_task(what, total=total)
-                shown.update(tasks[what], completed=done)
-
-            yield progress
+        yield
         self.seconds[name] = time.perf_counter() - began
         print(f"      {self.seconds[name]:.1f} s (in all {self.total_s:.0f} s)", flush=True)
+
+
+@contextmanager
+def bars() -> Iterator[Callable[..., None]]:
+    """Show progress bars; yields a function that takes `(what, done, total)`."""
+    with bar() as shown:
+        tasks: dict[str, Any] = {}
+
+        def progress(what: str, done: float, total: float = 1.0) -> None:
+            if what not in tasks:
+                tasks[what] = shown.add_task(what, total=total)
+            shown.update(tasks[what], completed=done)
+
+        yield progress
 
 
 @hydra.main(version_base="1.3", config_path="pkg://stoker.conf", config_name="demo")
@@ -123,13 +129,13 @@ class Demo:
 
     def _models(self) -> tuple[Model, ...]:
         names = ", ".join(recipe.name for recipe in self.size.recipes)
-        with self.stages.stage("models", f"train {names} (or find them trained)") as progress:
+        with self.stages.stage("models", f"train {names} (or find them trained)"), bars() as progress:
             folder = self.folder / "models"
             return train_demo_models(folder, self.seed, progress, self.size.recipes)
 
     def _calibrate(self, models: tuple[Model, ...]) -> dict[str, Any]:
         about = "process start, loads and batches on this machine"
-        with self.stages.stage("calibrate", about) as progress:
+        with self.stages.stage("calibrate", about), bars() as progress:
             # One bar: the steps follow each other.
             measured = calibrate(
                 models, passes=self.size.passes, progress=lambda what, done: progress("steps", done)
@@ -183,7 +189,7 @@ class Demo:
                 "tuned": str(self.folder / "tune"),
                 "learned": str(self.folder / "train" / "bundle"),
                 "ratios": list(self.size.ratios),
-                "train_seeds": list(self.size.train_seeds),
+                "train_seeds": [],
                 "seeds": list(self.size.seeds),
                 "frontier": list(self.size.frontier),
                 "budget_requests": round(decisions * requests_per_decision(problems)),
@@ -196,17 +202,21 @@ class Demo:
             }
         )
 
+    def _tuning_cases(self, cfg: DictConfig, problems: DeployedProblems) -> list[Case]:
+        """Draw as many problems as let the budget judge about `trials` settings of each policy."""
+        cases: list[Case] = []
+        while sum(len(c.problem.workload) for c in cases) * self.size.trials < cfg.budget_requests:
+            cfg.train_seeds = [*cfg.train_seeds, 100 + len(cfg.train_seeds)]
+            cases += self._cases(problems, (cfg.train_seeds[-1],), "train")
+        return cases
+
     def _tune(self, cfg: DictConfig, problems: DeployedProblems) -> dict[str, Found]:
         about = f"{', '.join(POLICIES)}; {cfg.budget_requests:,} simulated requests each"
-        with self.stages.stage("tune", about) as progress:
-            progress("opponents", 0)
-        # `tune` draws its own bars.
-        began = time.perf_counter()
-        cases = self._cases(problems, self.size.train_seeds, "train")
-        found = tune.tune(cfg, cases)
-        tune.write(self.folder / "tune", cfg, cases, found)
-        tune.show(found, cases)
-        self.stages.seconds["tune"] += time.perf_counter() - began
+        with self.stages.stage("tune", about):
+            cases = self._tuning_cases(cfg, problems)
+            found = tune.tune(cfg, cases)
+            tune.write(self.folder / "tune", cfg, cases, found)
+            tune.show(found, cases)
         return found
 
     def _train(
@@ -231,7 +241,7 @@ class Demo:
         }
         base = load_policy(found["hazard"].node)
         lines = {n: float(np.exp(f.score - found["hazard"].score)) for n, f in found.items()}
-        with self.stages.stage("train", about) as progress:
+        with self.stages.stage("train", about), bars() as progress:
             trained = train(
                 problems, validation, base.rules, self.folder / "train",
                 replace(s, seed=self.seed), warmup_s=cfg.warmup_s, card=card, opponents=lines,
@@ -244,14 +254,11 @@ class Demo:
         about = f"{len(cases)} held-out problems: unseen functions, later hours"
         judged = gather(cfg, search.time_scale(cases[0].problem.cluster.first_bin_s))
         with self.stages.stage("evaluate", about):
-            pass
-        began = time.perf_counter()
-        with bar() as shown:
-            rows = evaluate.judge(judged, cases, float(cfg.warmup_s), shown)
-            rows += evaluate.bounds(cases, float(cfg.warmup_s), shown)
-        facts = evaluate.provenance(cfg, judged, cases)
-        evaluate.conclude(self.folder / "evaluate", cfg, rows, facts)
-        self.stages.seconds["evaluate"] += time.perf_counter() - began
+            with bar() as shown:
+                rows = evaluate.judge(judged, cases, float(cfg.warmup_s), shown)
+                rows += evaluate.bounds(cases, float(cfg.warmup_s), shown)
+            facts = evaluate.provenance(cfg, judged, cases)
+            evaluate.conclude(self.folder / "evaluate", cfg, rows, facts)
 
     # REAL MODELS
 
@@ -268,9 +275,9 @@ class Demo:
         served = deployed.draw(whole.names, rng)
         cluster = deployed.cluster(served, whole, self.size.replay_ratio)
         part = whole.window(0.0, min(self.size.replay_s, whole.horizon_s))
-        about = f"{part.horizon_s:.0f} s of held-out traffic ({len(part):,} requests) on real models"
+        about = f"{part.horizon_s:.0f} s of held-out traffic ({len(part):,} requests)"
         out = []
-        with self.stages.stage("replay", f"{about}, under {', '.join(makers)}") as progress:
+        with self.stages.stage("replay", f"{about}, under {', '.join(makers)}"), bars() as progress:
             for name, make in makers.items():
                 tell = lambda what, done, name=name: progress(name, done)  # noqa: E731
                 out.append(compare(name, make, cluster, part, served, progress=tell))

@@ -25,8 +25,8 @@ class Size:
     episode_h: float = 4.0
     warmup_h: float = 0.5
     """Left out of every score."""
-    train_seeds: tuple[int, ...] = (100, 101, 102, 103)
-    """Problems on which the opponents are tuned."""
+    trials: int = 40
+    """Settings of each opponent that the budget is spread over."""
     validation: int = 6
     """Problems that choose what is deployed."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4, 5)
@@ -54,12 +54,12 @@ def quick() -> Size:
         replay_ratio=0.4,
         episode_h=1.0,
         warmup_h=0.1,
-        train_seeds=(100,),
+        trials=3,
         validation=1,
         seeds=(0, 1),
         frontier=(),
         replay_s=4.0,
         settings=Settings(
-            collect=2_500, total_steps=1_000, rows=4, n_steps=128, batch_size=256, n_epochs=1
+            collect=3_000, total_steps=1_000, rows=4, n_steps=128, batch_size=256, n_epochs=1
         ),
     )
