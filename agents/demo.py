@@ -10,9 +10,6 @@ Units: seconds, dollars.
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +28,7 @@ from stoker.agents.deployed import TYPICAL_LOAD_S, Deployed
 from stoker.agents.judged import gather, read_tuned
 from stoker.agents.progress import bar
 from stoker.agents.real_run import Compared, compare, maker, print_comparison
+from stoker.agents.stages import Stages, bars
 from stoker.agents.tracks import Case
 from stoker.agents.train import Trained, train
 from stoker.baselines import search
@@ -53,42 +51,6 @@ STAGES = 6
 SCENARIO = "this machine"
 
 
-class Stages:
-    """One line a stage, with the time that it took."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._began = time.perf_counter()
-
-    @property
-    def total_s(self) -> float:
-        """Time since the start."""
-        return time.perf_counter() - self._began
-
-    @contextmanager
-    def stage(self, name: str, about: str) -> Iterator[None]:
-        """Announce and time a stage."""
-        print(f"[{len(self.seconds) + 1}/{STAGES}] {name}: {about}", flush=True)
-        began = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - began
-        print(f"      {self.seconds[name]:.1f} s (in all {self.total_s:.0f} s)", flush=True)
-
-
-@contextmanager
-def bars() -> Iterator[Callable[..., None]]:
-    """Show progress bars; yields a function that takes `(what, done, total)`."""
-    with bar() as shown:
-        tasks: dict[str, Any] = {}
-
-        def progress(what: str, done: float, total: float = 1.0) -> None:
-            if what not in tasks:
-                tasks[what] = shown.add_task(what, total=total)
-            shown.update(tasks[what], completed=done)
-
-        yield progress
-
-
 @hydra.main(version_base="1.3", config_path="pkg://stoker.conf", config_name="demo")
 def main(cfg: DictConfig) -> None:
     """Run the command."""
@@ -101,7 +63,7 @@ class Demo:
     def __init__(self, folder: Path, size: Size, cfg: DictConfig) -> None:
         self.folder, self.size = folder, size
         self.seed, self.quick = int(cfg.seed), bool(cfg.quick)
-        self.stages = Stages()
+        self.stages = Stages(STAGES)
         folder.mkdir(parents=True, exist_ok=True)
         for name in OURS:
             path = folder / name
@@ -129,7 +91,8 @@ class Demo:
 
     def _models(self) -> tuple[Model, ...]:
         names = ", ".join(recipe.name for recipe in self.size.recipes)
-        with self.stages.stage("models", f"train {names} (or find them trained)"), bars() as progress:
+        about = f"train {names} (or find them trained)"
+        with self.stages.stage("models", about), bars() as progress:
             folder = self.folder / "models"
             return train_demo_models(folder, self.seed, progress, self.size.recipes)
 

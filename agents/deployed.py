@@ -20,6 +20,7 @@ import numpy as np
 from stoker.baselines import search
 from stoker.baselines.registry import POLICIES
 from stoker.baselines.search import TRACED_BIN_S
+from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.spec import GIB, Cluster, Function, Objective
 from stoker.envs.workload import Workload, footprint_gib
 from stoker.envs.workload.scale import FOOTPRINT_TTL_S
@@ -51,6 +52,12 @@ class Deployed:
     models: tuple[Model, ...]
     factor: float | None = None
     objective: Objective = OBJECTIVE
+
+    def __post_init__(self) -> None:
+        known = self.profile["models"]
+        for model in self.models:
+            if model.name not in known:
+                raise SpecError("profile.models", sorted(known), f"{model.name} among them")
 
     @cached_property
     def templates(self) -> tuple[Function, ...]:

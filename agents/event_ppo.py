@@ -25,6 +25,9 @@ from stoker.agents.networks import AS_HEURISTIC
 from stoker.envs.cluster.idle import TERMS
 from stoker.envs.function_view import NEUTRAL, FunctionVectorEnv
 
+EPISODE = ("cold_ratio", "cold_s", "p50_s", "p95_s", "p99_s", "total_usd", "slo_attainment")
+"""Figures of finished episodes that are logged."""
+
 
 class ClosedBuffer(RolloutBuffer):
     """A rollout buffer that takes a list of closed decisions instead of a grid of steps."""
@@ -46,6 +49,8 @@ class ClosedBuffer(RolloutBuffer):
 
 class Shell(VecEnv):
     """What stable-baselines3 needs to know of the environment; `EventPPO` steps it itself."""
+
+    render_mode = None
 
     def __init__(self, env: FunctionVectorEnv) -> None:
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
@@ -105,6 +110,7 @@ class EventPPO(PPO):
             self.policy.action_net.bias.zero_()
             self.policy.action_net.bias[NEUTRAL] = AS_HEURISTIC
         self._waiting: OpenDecisions | None = None
+        self._ended: list[dict[str, float]] = []
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int
@@ -125,6 +131,7 @@ class EventPPO(PPO):
             self._waiting.open(function, observation, action.numpy(), log_prob.numpy())
             self._last_obs, reward, over, _ = env.step(action.numpy())
             parts.append(self._waiting.close(env.info, reward))
+            self._ended += [figures for figures in env.info.get("summary", ()) if figures]
             terms += (env.info["terms"] / env.info["scale"][:, None]).sum(axis=0)
             self.num_timesteps += env.num_envs
             callback.update_locals(locals())
@@ -150,6 +157,10 @@ class EventPPO(PPO):
         """Log every reward term, in cold starts a decision."""
         for name, value in zip(TERMS, terms, strict=True):
             self.logger.record(f"reward/{name}", -float(value))
+        for name in EPISODE if self._ended else ():
+            mean = float(np.mean([figures[name] for figures in self._ended]))
+            self.logger.record(f"episode/{name}", mean)
+        self._ended = []
         self.logger.record("reward/decision", float(closed.reward.mean()))
         self.logger.record("rollout/as_heuristic", float((closed.action == NEUTRAL).mean()))
         self.logger.record("rollout/closed", len(closed.action))

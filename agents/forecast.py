@@ -63,6 +63,6 @@ def fit(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            total += float(loss) * len(rows)
+            total += loss.item() * len(rows)
         log(epoch, total / len(observation))
     return net

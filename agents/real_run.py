@@ -17,10 +17,13 @@ from rich.table import Table
 from stoker.agents.wording import number, percent
 from stoker.baselines.base import Policy
 from stoker.baselines.registry import load_policy
+from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.simulation import simulate
 from stoker.envs.cluster.spec import Cluster
 from stoker.envs.workload import Workload
+from stoker.runtime.calibrate import Progress, calibrate
 from stoker.runtime.catalog import Deployment, Model, read_models
+from stoker.runtime.profile import read_profile
 from stoker.runtime.replay import ReplayResult, replay
 from stoker.runtime.training import Progress as TrainingProgress
 from stoker.runtime.training import train_demo_models
@@ -44,6 +47,7 @@ class Compared:
     """Failed requests by reason."""
     fallback: str
     """Who decides where the policy does not."""
+    lived: ReplayResult
 
     def as_record(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -86,7 +90,7 @@ def compare(
     # By the sender's watch where there are two.
     real |= {name: real[f"real_{name}"] for name in ("p50_s", "p95_s", "p99_s")}
     errors = dict(result.error_counts())
-    return Compared(name, real, predicted.summary(), errors, result.fallback)
+    return Compared(name, real, predicted.summary(), errors, result.fallback, result)
 
 
 def comparison_table(rows: Sequence[Compared]) -> Table:
@@ -125,13 +129,45 @@ def print_comparison(rows: Sequence[Compared]) -> None:
             console.print(f"{row.policy}: {count} failed: {reason}", highlight=False, markup=False)
 
 
-def find_models(
-    folder: str | None, seed: int, progress: TrainingProgress | None = None
-) -> tuple[Model, ...]:
-    """Read the models of a folder; without one, train the small ones or find them trained."""
+def write_requests(row: Compared, names: Sequence[str], path: Path) -> None:
+    """Write one line a request, as it was lived, as Parquet."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    seen = row.lived.result.outcome
+    columns = {
+        "arrival_s": seen.arrival_s,
+        "function": pa.DictionaryArray.from_arrays(pa.array(seen.function), pa.array(names)),
+        "latency_s": row.lived.latency_s,
+        "error": pa.array(row.lived.errors, pa.string()),
+    }
+    parquet.write_table(pa.table(columns), path)
+
+
+def find_models(folder: str | None, progress: TrainingProgress | None = None) -> tuple[Model, ...]:
+    """Read the models of a folder; without one, find the demo's, trained if need be."""
     if folder is not None:
         return read_models(folder)
-    return train_demo_models(MODELS, seed, progress)
+    return train_demo_models(MODELS, 0, progress)
+
+
+def find_profile(
+    path: str | None, models: tuple[Model, ...], device: str, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Read a profile; without one, measure this machine now."""
+    if path is not None:
+        return read_profile(path)
+    return calibrate(models, device=device, progress=progress)
+
+
+def device_of(runtime: Mapping[str, Any]) -> str:
+    """Return the kind of device that a `runtime` node names."""
+    kinds = {str(name).split(":")[0] for name in runtime["devices"]}
+    if runtime["backend"] != "torch":
+        raise SpecError("runtime.backend", runtime["backend"], "torch")
+    if len(kinds) != 1 or not kinds <= {"cpu", "cuda"}:
+        raise SpecError("runtime.devices", list(runtime["devices"]), "[cpu] | [cuda]")
+    return kinds.pop()
 
 
 def maker(node: Mapping[str, Any] | str) -> MakePolicy:

@@ -1,0 +1,117 @@
+"""`stoker replay`: a slice of a trace on real models under one policy, the prediction beside it.
+
+Time is compressed so that the trace's gaps stand to this machine's loads as they do to a GPU's; a
+bundle brings its own clock. Writes `summary.json` and `requests.parquet` into the run folder.
+
+Units: seconds; minutes of this machine.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from stoker.agents.build import build_policy, build_workload, plain, shape_traffic
+from stoker.agents.deployed import Deployed, on_clock
+from stoker.agents.learned import load_learned
+from stoker.agents.real_run import (
+    MakePolicy,
+    compare,
+    device_of,
+    find_models,
+    find_profile,
+    maker,
+    print_comparison,
+    write_requests,
+)
+from stoker.agents.stages import bars
+from stoker.baselines.bundle import BundlePolicy
+from stoker.baselines.search import TRACED_BIN_S
+from stoker.envs.cluster.errors import SpecError
+from stoker.envs.workload import Workload
+
+
+@hydra.main(version_base="1.3", config_path="pkg://stoker.conf", config_name="replay")
+def main(cfg: DictConfig) -> None:
+    """Run the command."""
+    # What the user may have got wrong comes before what takes a minute.
+    bundle = load_learned(cfg.bundle) if cfg.bundle is not None else None
+    policy = bundle or build_policy(cfg.policy)
+    if not cfg.minutes > 0.0:
+        raise SpecError("minutes", cfg.minutes, "a time > 0")
+    device = device_of(cfg.runtime)
+    with bars() as progress:
+        models = find_models(cfg.runtime.models, progress)
+        profile = find_profile(
+            cfg.profile, models, device, lambda what, done: progress("calibrate", done)
+        )
+    deployed = Deployed(profile, models, _factor(cfg, bundle))
+    work = slice_of(cfg, deployed.compression)
+    served = deployed.draw(work.names, np.random.default_rng([cfg.seed, 5]))
+    cluster = deployed.cluster(served, work, float(cfg.scenario.ratio))
+    print(
+        f"{work.source}: {len(work):,} requests of {len(work.names)} functions, "
+        f"{work.horizon_s:.0f} s; {1024.0 * cluster.device_gib:.0f} MiB of device memory"
+    )
+    name = "learned" if bundle else type(policy).__name__
+    make = _maker(cfg, deployed)
+    with bars() as progress:
+        row = compare(
+            name, make, cluster, work, served, device=device, seed=cfg.seed, progress=progress
+        )
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    facts: dict[str, Any] = {
+        "policy": name,
+        "source": work.source,
+        "profile": cluster.profile,
+        "compression": deployed.compression,
+        **row.as_record(),
+    }
+    (folder / "summary.json").write_text(json.dumps(facts, indent=2, default=float) + "\n")
+    write_requests(row, work.names, folder / "requests.parquet")
+    print_comparison([row])
+    print(f"figures in {folder}")
+
+
+def slice_of(cfg: DictConfig, compression: float) -> Workload:
+    """Cut the minutes out of the workload, compressed, over functions that are called in them."""
+    whole, _ = build_workload(cfg.workload, cfg.seed)
+    whole = shape_traffic(whole, {**plain(cfg.scenario), "compress": 1.0}, cfg.seed)
+    # The models here take their own time, not that of the trace's programs.
+    whole = replace(whole, service_s=None)
+    length_s = 60.0 * cfg.minutes * compression
+    start_s = float(cfg.start_s)
+    if not 0.0 <= start_s < whole.horizon_s:
+        accepted = f">= 0, < {whole.horizon_s:g} s (the workload's length)"
+        raise SpecError("start_s", start_s, accepted)
+    part = whole.window(start_s, min(start_s + length_s, whole.horizon_s))
+    called = np.flatnonzero(np.bincount(part.function, minlength=len(part.names)))
+    if not 1 <= cfg.functions <= len(called):
+        raise SpecError("functions", cfg.functions, f"1..{len(called)} (called in the slice)")
+    rng = np.random.default_rng([cfg.seed, 4])
+    chosen = np.sort(rng.choice(called, cfg.functions, replace=False))
+    return part.select(chosen).compress(compression)
+
+
+def _factor(cfg: DictConfig, bundle: BundlePolicy | None) -> float | None:
+    """Return the factor asked for, the bundle's, or None for this machine's."""
+    if cfg.compress is not None:
+        return float(cfg.compress)
+    return TRACED_BIN_S / float(bundle.manifest["first_bin_s"]) if bundle else None
+
+
+def _maker(cfg: DictConfig, deployed: Deployed) -> MakePolicy:
+    if cfg.bundle is not None:
+        return lambda: load_learned(cfg.bundle)
+    return maker(on_clock(plain(cfg.policy), deployed.compression))
+
+
+if __name__ == "__main__":
+    main()
