@@ -17,9 +17,8 @@ from stoker.envs.cluster.events import (
     PREWARM,
     pop,
 )
+from stoker.envs.cluster.host_tier import drop_host, expire_host, set_host_expiry
 from stoker.envs.cluster.instances import (
-    drop_host,
-    expire_host,
     expiry_of,
     fetch_host,
     give_free,
@@ -27,23 +26,12 @@ from stoker.envs.cluster.instances import (
     next_phase,
     remove_instance,
     set_expiry,
-    set_host_expiry,
 )
 from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.links import finished, leave, relink
-from stoker.envs.cluster.service import (
-    _claim,
-    _run,
-    arrive,
-    complete,
-    dequeue,
-    dispatch,
-    drop,
-    prewarm,
-    scale,
-    serve_waiting,
-    wait_for_memory,
-)
+from stoker.envs.cluster.requests import dequeue, drop
+from stoker.envs.cluster.scaling import prewarm, scale, serve_waiting, wait_for_memory
+from stoker.envs.cluster.service import _claim, _run, arrive, complete, dispatch
 from stoker.envs.cluster.tables import (
     FETCHING,
     NONE,

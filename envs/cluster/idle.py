@@ -6,10 +6,10 @@ Shapes: B rows, K features, E experts.  Units: seconds (rewards are in units of 
 from __future__ import annotations
 
 from stoker.envs.cluster.bill import charge
+from stoker.envs.cluster.idleness import plan_idle
 from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.observe import observe
 from stoker.envs.cluster.rules.hazard import expert_mass
-from stoker.envs.cluster.service import plan_idle
 from stoker.envs.cluster.tables import AGES, EXPERTS, NONE, f8_at, fn_at, req_at
 
 TERMS = ("wait", "rent", "host", "load", "drop", "shadow")

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 
-from stoker.envs.cluster.bill import charge, charge_load, touch_gpu, touch_host
-from stoker.envs.cluster.events import EXPIRE, HOST_EXPIRE, PHASE, push, quantize
+from stoker.envs.cluster.bill import charge, charge_load, touch_gpu
+from stoker.envs.cluster.effects import DROP, FETCH_HOST, LOAD, effect
+from stoker.envs.cluster.events import EXPIRE, PHASE, push, quantize
+from stoker.envs.cluster.host_tier import drop_host, hold_host, host_room, set_host_expiry
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.links import join
 from stoker.envs.cluster.order import delist, enlist, slot_of
@@ -20,7 +22,6 @@ from stoker.envs.cluster.tables import (
     NONE,
     READY,
     STARTING,
-    effect_at,
     fn_at,
     gpu_at,
     inst_at,
@@ -28,21 +29,8 @@ from stoker.envs.cluster.tables import (
 )
 
 MRU, LRU, NEWEST, ARBITRARY = 0, 1, 2, 3
-LOAD, DROP, RUN, FETCH_HOST, DROP_HOST, REJECT = 0, 1, 2, 3, 4, 5
-"""Effects: what a real backend is told to do."""
 RUNTIME, DISK, PCIE, WARMUP, ALIVE = 0, 1, 2, 3, 4
 """Phases of a start-up."""
-
-
-@njit
-def effect(r, kind, i, f, g, a, b):
-    """Record an order for the real backend (live.py sizes the buffer and checks the count)."""
-    if r["effects"] >= r["effect_cap"]:
-        r["effects"] += 1
-        return
-    e = effect_at(r["effect"], r["effects"])
-    e["kind"], e["inst"], e["fn"], e["gpu"], e["a"], e["b"] = kind, i, f, g, a, b
-    r["effects"] += 1
 
 
 @njit
@@ -249,74 +237,6 @@ def set_expiry(r, i):
     if at < inst["timer"]:
         inst["timer"] = at
         push(r, max(at, r["now"]), EXPIRE, i, inst["created"] & 0x7FFFFFFF)
-
-
-@njit
-def drop_host(r, f, t, tell):
-    """Forget the host copy of f; `tell` the real backend unless a load has consumed it."""
-    fn = fn_at(r["fn"], f)
-    touch_host(r, t)
-    charge(r, f, t)
-    fn["host"] = 0
-    fn["host_timer"] = math.inf
-    fn["held_host"] = 0
-    r["host_used"] -= fn["weights"]
-    if r["live"] and tell:
-        effect(r, DROP_HOST, NONE, f, NONE, 0, 0)
-
-
-@njit
-def host_room(r, need, t):
-    """Free host memory for `need` bytes, oldest copies first; return whether there is room."""
-    if need > r["host_cap"]:
-        return False
-    while r["host_cap"] - r["host_used"] < need:
-        victim = NONE
-        since = math.inf
-        for f in range(r["fns"]):
-            fn = fn_at(r["fn"], f)
-            if fn["host"] == 1 and fn["host_busy"] == 0 and fn["host_since"] < since:
-                victim = f
-                since = fn["host_since"]
-        if victim == NONE:
-            return False
-        drop_host(r, victim, t, True)
-    return True
-
-
-@njit
-def hold_host(r, f, t):
-    """Book a host copy of f (there is room)."""
-    fn = fn_at(r["fn"], f)
-    touch_host(r, t)
-    charge(r, f, t)
-    fn["host"] = 1
-    fn["host_since"] = t
-    fn["held_host"] = fn["weights"]
-    r["host_used"] += fn["weights"]
-    r["host_peak"] = max(r["host_peak"], r["host_used"])
-
-
-@njit
-def set_host_expiry(r, f):
-    """Make sure that a timer will look at the host copy of f when its keep-alive ends."""
-    fn = fn_at(r["fn"], f)
-    at = max(fn["host_since"] + fn["host_keep_alive_s"], r["now"])
-    if at < fn["host_timer"]:
-        fn["host_timer"] = at
-        push(r, at, HOST_EXPIRE, f, 0)
-
-
-@njit
-def expire_host(r, f, t):
-    """Drop the host copy of f if its standing keep-alive has ended and no load reads it."""
-    fn = fn_at(r["fn"], f)
-    if fn["host"] != 1 or fn["host_busy"] > 0:
-        return
-    if fn["host_since"] + fn["host_keep_alive_s"] <= t:
-        drop_host(r, f, t, True)
-    else:
-        set_host_expiry(r, f)
 
 
 @njit

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from stoker.envs.cluster import engine
 from stoker.envs.cluster.decision import Capabilities, Decision, IdlePlan, Snapshot
+from stoker.envs.cluster.effects import DROP, DROP_HOST, FETCH_HOST, LOAD, REJECT, RUN
 from stoker.envs.cluster.errors import SpecError
-from stoker.envs.cluster.instances import DROP, DROP_HOST, FETCH_HOST, LOAD, REJECT, RUN
 from stoker.envs.cluster.live_entries import arrive_one, completed_one, failed_one, ready_one
 from stoker.envs.cluster.outcome import Result
 from stoker.envs.cluster.simulation import Simulation

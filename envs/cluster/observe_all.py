@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.bill import charge
+from stoker.envs.cluster.host_tier import drop_host
 from stoker.envs.cluster.idle import TERMS, read_terms
-from stoker.envs.cluster.instances import drop_host
 from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.observe import FEATURES, K, observe
 from stoker.envs.cluster.tables import fn_at, gpu_at

@@ -8,94 +8,28 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from stoker.envs.cluster.events import BATCH, DONE, PREWARM, push, quantize
-from stoker.envs.cluster.eviction import SCORE as FIRST_SCAN
-from stoker.envs.cluster.eviction import access, make_room, renew, score
-from stoker.envs.cluster.features import bin_of, foresee, on_arrival, on_gap, put_back
+from stoker.envs.cluster.effects import RUN, effect
+from stoker.envs.cluster.events import BATCH, DONE, push, quantize
+from stoker.envs.cluster.eviction import access
+from stoker.envs.cluster.features import on_arrival
+from stoker.envs.cluster.idleness import close_gap, settle
 from stoker.envs.cluster.instances import (
     MRU,
     NEWEST,
-    REJECT,
-    RUN,
     choose_open,
     close_slot,
-    effect,
     make_busy,
     make_idle,
     open_slot,
     remove_instance,
-    set_expiry,
     start_instance,
 )
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.rules.hazard import expert_mass, hazard_plan
-from stoker.envs.cluster.rules.hybrid_histogram import hybrid_gap, hybrid_plan
-from stoker.envs.cluster.rules.residual import residual_multiplier
-from stoker.envs.cluster.tables import (
-    DROPPED,
-    EXPERTS,
-    NONE,
-    WARM,
-    f8_at,
-    fn_at,
-    gpu_at,
-    i4_at,
-    inst_at,
-    req_at,
-)
+from stoker.envs.cluster.requests import dequeue, drop, enqueue, function_of
+from stoker.envs.cluster.scaling import choose_gpu, fits, scale, wait_for_memory
+from stoker.envs.cluster.tables import NONE, WARM, f8_at, fn_at, gpu_at, inst_at, req_at
 
-DECISION, HYBRID_HISTOGRAM, HAZARD_PLAN = 0, 1, 2
 PER_REQUEST, TARGET_CONCURRENCY = 0, 1
-MOST_FREE, FIRST_FIT = 0, 1
-SPARE = 32
-"""Heap places that one start can need beside one timer a function."""
-
-
-@njit
-def function_of(r, q):
-    """Function that request q asks for."""
-    return np.int64(i4_at(r["function"], q)["v"])
-
-
-@njit
-def drop(r, q, t):
-    """Refuse request q."""
-    fn = fn_at(r["fn"], function_of(r, q))
-    req = req_at(r["req"], q)
-    req["tier"], req["finish"] = DROPPED, t
-    r["drops"] += 1
-    fn["acc_drops"] += 1
-    if fn["inflight"] == 0 and fn["queued"] == 0:
-        fn["last_idle"] = t
-    if r["live"]:
-        effect(r, REJECT, NONE, NONE, NONE, q, 0)
-
-
-@njit
-def enqueue(r, f, q):
-    """Append request q to the queue of f."""
-    fn = fn_at(r["fn"], f)
-    req_at(r["req"], q)["next"] = NONE
-    if fn["queued"] == 0:
-        fn["q_head"] = q
-    else:
-        req_at(r["req"], fn["q_tail"])["next"] = q
-    fn["q_tail"] = q
-    fn["queued"] += 1
-    r["queued"] += 1
-
-
-@njit
-def dequeue(r, f):
-    """Take the head of the queue of f."""
-    fn = fn_at(r["fn"], f)
-    q = fn["q_head"]
-    fn["q_head"] = req_at(r["req"], q)["next"]
-    fn["queued"] -= 1
-    r["queued"] -= 1
-    return q
 
 
 @njit
@@ -300,78 +234,6 @@ def serve_gpu(r, g, t):
 
 
 @njit
-def choose_gpu(r, f, t, limit):
-    """Make room for f on some GPU and return it, or NONE. `limit`: see `make_room`."""
-    need = fn_at(r["fn"], f)["bytes"]
-    best = NONE
-    most = -1
-    for g in range(r["gpus"]):
-        gpu = gpu_at(r["gpu"], g)
-        free = gpu["cap"] - gpu["used"]
-        if free >= need:
-            if r["placement"] == FIRST_FIT:
-                return g
-            if free > most:
-                best, most = g, free
-    if best != NONE:
-        return best
-    for g in range(r["gpus"]):
-        gpu = gpu_at(r["gpu"], g)
-        room = gpu["cap"] - gpu["used"] + gpu["evictable"]
-        if (gpu["cap"] >= need or r["futile"]) and room > most:
-            best, most = g, room
-    if best != NONE and make_room(r, best, need, t, limit):
-        return best
-    return NONE
-
-
-@njit
-def wait_for_memory(r, f):
-    """Queue function f for memory."""
-    fn = fn_at(r["fn"], f)
-    if fn["waiting"]:
-        return
-    fn["waiting"], fn["next_waiting"] = 1, NONE
-    if r["wait_tail"] == NONE:
-        r["wait_head"] = f
-    else:
-        fn_at(r["fn"], r["wait_tail"])["next_waiting"] = f
-    r["wait_tail"] = f
-
-
-@njit
-def scale(r, f, t):
-    """Start instances of f until slots, ready or loading, can hold all its requests."""
-    fn = fn_at(r["fn"], f)
-    slots = fn["concurrency"] * fn["max_batch"]
-    wanted = min((fn["inflight"] + fn["queued"] + slots - 1) // slots, fn["max_instances"])
-    while fn["n"] < wanted:
-        if r["free_n"] == 0 or r["heap_cap"] - r["heap_n"] < r["fns"] + SPARE:
-            r["starved"] = 1
-            return False
-        g = choose_gpu(r, f, t, math.inf)
-        if g == NONE:
-            return False
-        i = start_instance(r, f, g, t)
-        access(r, i, t)
-    return True
-
-
-@njit
-def serve_waiting(r, t):
-    """Memory may have become free: let the waiting functions try in order of their wait."""
-    while r["wait_head"] != NONE:
-        f = r["wait_head"]
-        fn = fn_at(r["fn"], f)
-        if fn["queued"] > 0 and not scale(r, f, t):
-            return
-        r["wait_head"] = fn["next_waiting"]
-        if r["wait_head"] == NONE:
-            r["wait_tail"] = NONE
-        fn["waiting"] = 0
-
-
-@njit
 def _purge(r, f, t):
     """Lazy expiry: drop the idle clones of f that are older than its keep-alive."""
     fn = fn_at(r["fn"], f)
@@ -420,7 +282,7 @@ def arrive(r, q, t):
     fn = fn_at(r["fn"], f)
     if r["track"]:
         if fn["last_idle"] > -math.inf and fn["inflight"] == 0 and fn["queued"] == 0:
-            _close_gap(r, f, t)
+            close_gap(r, f, t)
         on_arrival(r, f, t)
     fn["arrivals"] += 1
     fn["acc_requests"] += 1
@@ -431,35 +293,10 @@ def arrive(r, q, t):
     enqueue(r, f, q)
     dispatch(r, f, t)
     if fn["queued"] > 0 and not scale(r, f, t):
-        if (r["drop_overload"] and fn["n"] == 0) or not _fits(r, f):
+        if (r["drop_overload"] and fn["n"] == 0) or not fits(r, f):
             drop(r, dequeue(r, f), t)
         else:
             wait_for_memory(r, f)
-
-
-@njit
-def _fits(r, f):
-    """Whether some GPU can hold an instance of f at all."""
-    largest = 0
-    for g in range(r["gpus"]):
-        largest = max(largest, gpu_at(r["gpu"], g)["cap"])
-    return largest >= fn_at(r["fn"], f)["bytes"]
-
-
-@njit
-def _close_gap(r, f, t):
-    """The gap of f ends: note how likely each expert held it, then learn from it."""
-    fn = fn_at(r["fn"], f)
-    gap = t - fn["last_idle"]
-    if r["pause"]:
-        k = bin_of(r["first_bin"], gap)
-        for e in range(EXPERTS):
-            fn["closing"][e] = expert_mass(r, f, e, k)
-    if r["plan"] == HYBRID_HISTOGRAM:
-        hybrid_gap(r, f, gap)
-    on_gap(r, f, gap)
-    if r["oracle"] != 0:
-        put_back(r, f)
 
 
 @njit
@@ -487,76 +324,3 @@ def complete(r, head, n, t):
     if gpu_at(r["gpu"], g)["exclusive"]:
         serve_gpu(r, g, t)
     settle(r, i, t)
-
-
-@njit
-def settle(r, i, t):
-    """If instance i has nothing to do, plan its idleness; pause there for an outside decision."""
-    inst = inst_at(r["inst"], i)
-    if inst["inflight"] > 0:
-        return
-    f = inst["fn"]
-    fn = fn_at(r["fn"], f)
-    if fn["inflight"] == 0 and fn["queued"] == 0:
-        fn["last_idle"] = t
-        fn["index_valid"] = 0
-        if r["oracle"] != 0:
-            foresee(r, f)
-        if r["pause"] and r["pending"] == NONE:
-            r["pending"] = f
-            return
-        if r["theta"] != 0:
-            residual_multiplier(r, f, t)
-        plan(r, f, t)
-    set_expiry(r, i)
-
-
-@njit
-def plan(r, f, t):
-    """Let the planning rule set the standing orders of f, which has become idle; set timers."""
-    fn = fn_at(r["fn"], f)
-    if r["plan"] == HAZARD_PLAN:
-        hazard_plan(r, f)
-    elif r["plan"] == HYBRID_HISTOGRAM:
-        hybrid_plan(r, f)
-    if fn["prewarm_after_s"] < math.inf:
-        fn["prewarm_timer"] = t + fn["prewarm_after_s"]
-        push(r, fn["prewarm_timer"], PREWARM, f, 0)
-    else:
-        fn["prewarm_timer"] = math.inf
-
-
-@njit
-def plan_idle(r, f, t):
-    """Carry out the decision for which the engine paused."""
-    plan(r, f, t)
-    i = fn_at(r["fn"], f)["open_head"]
-    while i != NONE:
-        inst = inst_at(r["inst"], i)
-        following = inst["next"]
-        if inst["inflight"] == 0:
-            set_expiry(r, i)
-        i = following
-
-
-@njit
-def prewarm(r, f, t, keep_s):
-    """Load one instance of f ahead of demand if memory allows it without loss; keep it a while."""
-    fn = fn_at(r["fn"], f)
-    if fn["n"] >= fn["max_instances"]:
-        return False
-    if r["free_n"] == 0:
-        r["refused"] += 1
-        return False
-    limit = 0.0
-    if r["eviction"] >= FIRST_SCAN:
-        limit = score(r, f, t - fn["last_idle"])
-    g = choose_gpu(r, f, t, limit)
-    if g == NONE:
-        r["refused"] += 1
-        return False
-    i = start_instance(r, f, g, t)
-    inst_at(r["inst"], i)["keep_until"] = t + keep_s
-    renew(r, f, t)
-    r["prewarms"] += 1
-    return True

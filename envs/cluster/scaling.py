@@ -1,0 +1,119 @@
+"""Scale-out: where a new instance goes, who waits for memory, prewarm.  Units: seconds, bytes."""
+
+from __future__ import annotations
+
+import math
+
+from stoker.envs.cluster.eviction import SCORE as FIRST_SCAN
+from stoker.envs.cluster.eviction import access, make_room, renew, score
+from stoker.envs.cluster.instances import start_instance
+from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.tables import NONE, fn_at, gpu_at, inst_at
+
+MOST_FREE, FIRST_FIT = 0, 1
+SPARE = 32
+"""Heap places that one start can need beside one timer a function."""
+
+
+@njit
+def choose_gpu(r, f, t, limit):
+    """Make room for f on some GPU and return it, or NONE. `limit`: see `make_room`."""
+    need = fn_at(r["fn"], f)["bytes"]
+    best = NONE
+    most = -1
+    for g in range(r["gpus"]):
+        gpu = gpu_at(r["gpu"], g)
+        free = gpu["cap"] - gpu["used"]
+        if free >= need:
+            if r["placement"] == FIRST_FIT:
+                return g
+            if free > most:
+                best, most = g, free
+    if best != NONE:
+        return best
+    for g in range(r["gpus"]):
+        gpu = gpu_at(r["gpu"], g)
+        room = gpu["cap"] - gpu["used"] + gpu["evictable"]
+        if (gpu["cap"] >= need or r["futile"]) and room > most:
+            best, most = g, room
+    if best != NONE and make_room(r, best, need, t, limit):
+        return best
+    return NONE
+
+
+@njit
+def wait_for_memory(r, f):
+    """Queue function f for memory."""
+    fn = fn_at(r["fn"], f)
+    if fn["waiting"]:
+        return
+    fn["waiting"], fn["next_waiting"] = 1, NONE
+    if r["wait_tail"] == NONE:
+        r["wait_head"] = f
+    else:
+        fn_at(r["fn"], r["wait_tail"])["next_waiting"] = f
+    r["wait_tail"] = f
+
+
+@njit
+def fits(r, f):
+    """Whether some GPU can hold an instance of f at all."""
+    largest = 0
+    for g in range(r["gpus"]):
+        largest = max(largest, gpu_at(r["gpu"], g)["cap"])
+    return largest >= fn_at(r["fn"], f)["bytes"]
+
+
+@njit
+def scale(r, f, t):
+    """Start instances of f until slots, ready or loading, can hold all its requests."""
+    fn = fn_at(r["fn"], f)
+    slots = fn["concurrency"] * fn["max_batch"]
+    wanted = min((fn["inflight"] + fn["queued"] + slots - 1) // slots, fn["max_instances"])
+    while fn["n"] < wanted:
+        if r["free_n"] == 0 or r["heap_cap"] - r["heap_n"] < r["fns"] + SPARE:
+            r["starved"] = 1
+            return False
+        g = choose_gpu(r, f, t, math.inf)
+        if g == NONE:
+            return False
+        i = start_instance(r, f, g, t)
+        access(r, i, t)
+    return True
+
+
+@njit
+def serve_waiting(r, t):
+    """Memory may have become free: let the waiting functions try in order of their wait."""
+    while r["wait_head"] != NONE:
+        f = r["wait_head"]
+        fn = fn_at(r["fn"], f)
+        if fn["queued"] > 0 and not scale(r, f, t):
+            return
+        r["wait_head"] = fn["next_waiting"]
+        if r["wait_head"] == NONE:
+            r["wait_tail"] = NONE
+        fn["waiting"] = 0
+
+
+@njit
+def prewarm(r, f, t, keep_s):
+    """Load one instance of f ahead of demand if memory allows it without loss; keep it a while."""
+    fn = fn_at(r["fn"], f)
+    if fn["n"] >= fn["max_instances"]:
+        return False
+    if r["free_n"] == 0:
+        r["refused"] += 1
+        return False
+    limit = 0.0
+    if r["eviction"] >= FIRST_SCAN:
+        limit = score(r, f, t - fn["last_idle"])
+    g = choose_gpu(r, f, t, limit)
+    if g == NONE:
+        r["refused"] += 1
+        return False
+    i = start_instance(r, f, g, t)
+    inst_at(r["inst"], i)["keep_until"] = t + keep_s
+    renew(r, f, t)
+    r["prewarms"] += 1
+    return True
