@@ -59,7 +59,7 @@ def show(profile: Mapping[str, Any]) -> None:
         highlight=False, markup=False,
     )  # fmt: skip
     console.print(profile["notes"], highlight=False, markup=False)
-    heads = ("model", "MB", "load disk ms", "load host ms", "order ms", "p(1) ms", "a further one ms")
+    heads = ("model", "MB", "load disk ms", "load host ms", "order ms", "p(1) ms", "further ms")
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for at, head in enumerate(heads):
         table.add_column(head, justify="right" if at else "left")

@@ -26,11 +26,11 @@ from stoker.agents.demo_summary import Written, announce, write_summary
 from stoker.agents.demo_traffic import Traffic, demo_traffic
 from stoker.agents.deployed import TYPICAL_LOAD_S, Deployed
 from stoker.agents.judged import gather, read_tuned
+from stoker.agents.learner import Trained, train
 from stoker.agents.progress import bar
 from stoker.agents.real_run import Compared, compare, maker, print_comparison
 from stoker.agents.stages import Stages, bars
 from stoker.agents.tracks import Case
-from stoker.agents.train import Trained, train
 from stoker.baselines import search
 from stoker.baselines.base import IdlePolicy
 from stoker.baselines.bundle import BundlePolicy

@@ -13,9 +13,9 @@ from typing import Any
 
 from stoker.agents.demo_traffic import Traffic
 from stoker.agents.deployed import Deployed
+from stoker.agents.learner import Trained
 from stoker.agents.real_run import Compared
 from stoker.agents.report import versions
-from stoker.agents.train import Trained
 
 
 @dataclass(frozen=True)

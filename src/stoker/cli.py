@@ -26,6 +26,7 @@ COMMANDS = {
     "demo": "calibrate, train, judge, export and replay, end to end",
 }
 LOADS = {name: f"stoker.agents.{name}" for name in COMMANDS}
+LOADS["export"] = "stoker.agents.export_app"
 EXAMPLES = (
     "stoker simulate policy=hazard workload=synthetic",
     "stoker simulate policy=path/to/my_policy.py:MyPolicy",
