@@ -25,7 +25,8 @@ def quantize(r, t):
 
 @njit
 def push(r, t, kind, a, b):
-    """Schedule event `kind` at t with two payload integers."""
+    """Schedule event `kind` at t, or now if rounding put t before, with two payload integers."""
+    t = max(t, r["now"])
     r["seq"] += 1
     key = (kind << KIND_BITS) | r["seq"]
     heap = r["heap"]

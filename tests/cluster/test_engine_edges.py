@@ -12,7 +12,7 @@ from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.presets import PRESETS
 from stoker.envs.cluster.rules.params import DEFAULTS
 from stoker.envs.cluster.simulation import Simulation
-from stoker.envs.cluster.spec import CHOICES, Cluster, Function, Gpu, Node, Rules
+from stoker.envs.cluster.spec import CHOICES, Cluster, Function, Gpu, Link, Node, Rules
 from stoker.envs.workload.workload import Workload
 
 
@@ -153,6 +153,19 @@ def test_time_does_not_run_backwards() -> None:
     sim.run(50.0)
     sim.run(20.0)
     assert sim.snapshot().now_s.tolist() == [50.0]
+
+
+def test_rounding_to_a_grid_never_schedules_the_past() -> None:
+    # The load ends off the grid, at 10/27 s; the batch of no length after it rounds down, to 0.370.
+    calls = (np.array([0.0, 5.0]), np.array([0, 0], np.int32))
+    made = Cluster(Node((Gpu(4.0),), disk=Link(2.7)), (model("a", runtime_s=0.0, alpha_s=0.0),))
+    rules = Rules(time_quantum_s=0.001)
+    sim = Simulation([made], [Workload(*calls, ("a",), 9.0)], rules)
+    sim.run()
+    out = sim.result().outcome
+    assert out.start_s[0] == pytest.approx(10.0 / 27.0)
+    assert np.all(out.finish_s >= out.start_s)
+    assert sim.state.fn[0, 0]["acc_gib_s"] == pytest.approx(9.0)  # 1 GiB from 0 to the horizon
 
 
 def test_orders_are_clipped_to_what_can_be_carried_out_and_counted_a_function() -> None:
