@@ -1,0 +1,125 @@
+"""`stoker calibrate`, `stoker replay` and `stoker export` as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import stoker
+
+from stoker.agents.export import write_bundle
+from stoker.agents.networks import Greedy
+from stoker.envs.cluster.observe import K
+from stoker.envs.cluster.spec import Rules
+from stoker.runtime.profile import read_profile
+
+sys.path.append(str(Path(__file__).parents[1] / "runtime"))
+from small_models import CNN, GPT, write_model
+
+SHORT = ("minutes=0.05", "functions=4", "compress=800")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_model(folder / "cnn", CNN, 0)
+    write_model(folder / "gpt", GPT, 1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def profile(models: Path) -> Path:
+    path = models.parent / "made" / "profile.yaml"
+    words = (f"runtime.models={models}", f"output={path}", f"hydra.run.dir={models.parent}/run")
+    done = stoker("calibrate", "repeats=2", *words)
+    assert done.returncode == 0, done.stderr
+    assert "load disk ms" in done.stdout and str(path) in done.stdout
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A train run's folder as `stoker train` leaves it, with nothing learnt."""
+    seen = np.random.default_rng(0).normal(size=(1000, K)).astype(np.float32)
+    torch.manual_seed(0)
+    rules = Rules(eviction="hazard", plan="hazard")
+    np.save(tmp_path / "observations.npy", seen)
+    card = {"chosen": "heuristic"}
+    write_bundle(tmp_path / "bundle", Greedy(None, None, 0.0), seen, rules, 3.0 / 800.0, card)
+    return tmp_path
+
+
+def refused(*words: str) -> str:
+    done = stoker(*words)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    return line
+
+
+def test_a_profile_names_the_models_that_were_measured(profile: Path) -> None:
+    assert set(read_profile(profile)["models"]) == {"cnn", "gpt"}
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_replay_sets_the_prediction_beside_the_measurement(
+    models: Path, profile: Path, run: Path, tmp_path: Path, learned: bool
+) -> None:
+    who = f"bundle={run / 'bundle'}" if learned else "policy=faascache"
+    words = (f"runtime.models={models}", f"profile={profile}", f"hydra.run.dir={tmp_path}/out")
+    done = stoker("replay", who, *words, *(SHORT[:2] if learned else SHORT))
+    assert done.returncode == 0, done.stderr
+    assert "predicted" in done.stdout
+    facts = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert facts["policy"] == ("learned" if learned else "FaasCache")
+    assert facts["compression"] == pytest.approx(800.0) and facts["errors"] == {}
+    assert facts["real"]["requests"] == facts["predicted"]["requests"] > 10
+    assert (facts["real"]["decisions"] > 1) == learned
+    from pyarrow import parquet
+
+    lived = parquet.read_table(tmp_path / "out" / "requests.parquet")
+    assert len(lived) == facts["real"]["requests"]
+
+
+def test_an_export_is_a_bundle_of_its_own(run: Path, tmp_path: Path) -> None:
+    target = tmp_path / "given"
+    words = (f"run={run}", f"output={target}", f"hydra.run.dir={tmp_path}/x")
+    done = stoker("export", *words)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in target.iterdir()) == ["manifest.json", "policy.onnx"]
+    assert stoker("export", *words).returncode == 0, "a second export replaces the first"
+
+
+def test_a_truncated_bundle_is_one_line(run: Path, tmp_path: Path) -> None:
+    graph = run / "bundle" / "policy.onnx"
+    graph.write_bytes(graph.read_bytes()[:-100])
+    for words in (("replay", f"bundle={run}"), ("export", f"run={run}")):
+        assert "bundle.sha256" in refused(*words, f"hydra.run.dir={tmp_path}/x")
+
+
+def test_a_bundle_of_another_schema_is_one_line(run: Path, tmp_path: Path) -> None:
+    path = run / "bundle" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": "0123"}))
+    line = refused("replay", f"bundle={run}", f"hydra.run.dir={tmp_path}/x")
+    assert "bundle.schema" in line and "0123" in line
+
+
+@pytest.mark.parametrize(
+    ("command", "word", "field"),
+    [
+        ("replay", "policy=nobody.py:Nobody", "policy"),
+        ("replay", "policy=nobody", "policy"),
+        ("replay", "bundle=nowhere", "learned"),
+        ("replay", "minutes=-1", "minutes"),
+        ("replay", "runtime.devices=[abacus]", "runtime.devices"),
+        ("replay", "runtime.models=nowhere", "models"),
+        ("calibrate", "repeats=0", "repeats"),
+        ("calibrate", "runtime.models=nowhere", "models"),
+        ("export", "run=nowhere", "learned"),
+    ],
+)
+def test_a_mistake_is_one_line(command: str, word: str, field: str, tmp_path: Path) -> None:
+    assert field in refused(command, word, f"hydra.run.dir={tmp_path}/x")
