@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -69,6 +70,7 @@ def write_bundle(
             dynamic_shapes={"observation": {0: torch.export.Dim("decisions")}},
             verbose=False,
         )
+    _strip(folder / GRAPH)
     manifest = {
         "format": FORMAT,
         "schema": schema_hash(),
@@ -82,6 +84,19 @@ def write_bundle(
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     check_parity(folder, module, observations)
     return folder
+
+
+def _strip(path: Path) -> None:
+    """Take the exporter's stack traces, which name files of this machine, out of a graph."""
+    model = onnx.load(path)
+    for item in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    for item in (*model.graph.input, *model.graph.output):
+        del item.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.metadata_props[:]
+    onnx.save(model, path)
 
 
 def check_parity(folder: Path, module: nn.Module, observations: NDArray[np.float32]) -> float:

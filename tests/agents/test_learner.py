@@ -183,6 +183,7 @@ def test_a_bundle_is_a_graph_and_json_and_nothing_that_runs(bundle):
     folder, _, _ = bundle
     assert sorted(p.name for p in folder.iterdir()) == [MANIFEST, GRAPH]
     onnx.checker.check_model(onnx.load(folder / GRAPH))
+    assert b".py" not in (folder / GRAPH).read_bytes()  # no path of the machine that exported it
 
 
 def copy_of(folder, target):
