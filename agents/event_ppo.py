@@ -50,11 +50,9 @@ class ClosedBuffer(RolloutBuffer):
 class Shell(VecEnv):
     """What stable-baselines3 needs to know of the environment; `EventPPO` steps it itself."""
 
-    render_mode = None
-
     def __init__(self, env: FunctionVectorEnv) -> None:
+        self.core = env  # asked for its render mode by the base class
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
-        self.core = env
 
     def reset(self) -> NDArray[np.float32]:
         """Start afresh."""
