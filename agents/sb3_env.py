@@ -67,9 +67,7 @@ class Sb3VecEnv(VecEnv):
         infos = self._ended(done, truncated) if done.any() else self._blank
         return observation, rewards.astype(np.float32), done, infos
 
-    def _ended(
-        self, done: NDArray[np.bool_], truncated: NDArray[np.bool_]
-    ) -> list[dict[str, Any]]:
+    def _ended(self, done: NDArray[np.bool_], truncated: NDArray[np.bool_]) -> list[dict[str, Any]]:
         """Infos of a step in which rows end."""
         infos = list(self._blank)
         for k in np.flatnonzero(done).tolist():

@@ -202,8 +202,7 @@ def _advance(sim: Simulation, act: Any, until_s: float) -> None:
     """Run to a time; a policy that has `act` decides whenever a function becomes idle."""
     status = sim.run(until_s)
     while act is not None and np.any(status == engine.PAUSED):
-        sim.obey(act(sim.pending().observation))
-        status = sim.run(until_s)
+        status = sim.run(until_s, act(sim.pending.observation))
 
 
 def _told(cluster: Cluster, factor: float) -> Cluster:

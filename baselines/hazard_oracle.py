@@ -62,7 +62,8 @@ class HazardOracle(HazardIndex):
             weights = np.cumsum(1.0 / np.sqrt(np.arange(1, int(total.max(initial=0.0)) + 2)))
             share = np.where(total > 0, weights[np.maximum(total.astype(int) - 1, 0)], 0.0)
             prior = (counts * share / np.maximum(total, 1.0)).sum(axis=0)
-            row["prior"], row["prior_sum"] = prior, prior.sum()
+            row["prior"] = prior
+            row["prior_sum"] = row["prior"].sum(dtype=np.float64)
             row["oracle"] = table.ctypes.data
 
 

@@ -40,7 +40,7 @@ from stoker.envs.cluster_reward import (
 )
 from stoker.envs.problems import Problems, SyntheticProblems
 from stoker.envs.slo import SloMultipliers
-from stoker.envs.streams import RowStreams, Seed, run_until
+from stoker.envs.streams import RowStreams, Seed
 from stoker.envs.workload import Workload
 
 FIRST_BIN_S = 3.0
@@ -226,7 +226,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         ends: Floats = self._began + step * (self._length + 1.0)
         horizon = self.sim.state.rows["horizon"]
         until = np.where(horizon - ends < 1e-6 * step, horizon, ends)
-        run_until(self.sim, until)
+        self.sim.run(until)
         return ends
 
     def _observe(self, which: NDArray[np.int64]) -> Observation:

@@ -135,8 +135,8 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
         for k in range(self.num_envs):
             self._forget(k)
         self._sim.state.rows["pause"] = 1
-        self._advance()
-        pending = self._sim.pending()
+        self._advance(None)
+        pending = self._sim.pending
         self._totals += pending.terms
         return pending.observation.copy(), self._info(pending, np.zeros(self.num_envs, bool))
 
@@ -159,9 +159,8 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
         if action.min() < 0 or action.max() >= legal:
             raise SpecError("action", int(action.max()), f"0..{legal - 1}")
         sim = self.sim
-        sim.obey(plan_of(action, self.mix(sim.pending_observation)))
-        over = self._advance()
-        pending = sim.pending()
+        over = self._advance(plan_of(action, self.mix(sim.pending.observation)))
+        pending = sim.pending
         self._totals += pending.terms
         rewards = self.reward(pending.terms, pending.scale)
         rewards[pending.closes < 0] = 0.0
@@ -178,12 +177,12 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
         rng = stream(self._seed, k // self.groups, int(self._episode[k]))
         return self.problems.sample(rng)
 
-    def _advance(self) -> NDArray[np.bool_]:
+    def _advance(self, plan: IdlePlan | None) -> NDArray[np.bool_]:
         """Run every row to its next decision, through the ends of episodes; return who ended."""
         sim = self.sim
         over = np.zeros(self.num_envs, bool)
         self._ended: dict[int, tuple[NDArray[np.float64], dict[str, float]]] = {}
-        status = sim.run()
+        status = sim.run(plan=plan)
         while np.any(status == engine.OVER):
             for k in np.flatnonzero(status == engine.OVER).tolist():
                 self._finish(k)

@@ -1,4 +1,4 @@
-"""Which random stream each row draws its episodes from, and rows run each to a time of its own.
+"""Which random stream each row draws its episodes from.
 
 Shapes: B rows.  Units: seconds.
 """
@@ -8,11 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stoker.envs.cluster import engine
 from stoker.envs.cluster.errors import SpecError
-from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster
 from stoker.envs.problems import Problems, Rng, stream
 from stoker.envs.workload import Workload
@@ -65,21 +62,3 @@ class RowStreams:
         if len(workload) == 0:
             raise SpecError("workload", "no requests", "at least one request")
         return cluster, workload, rng
-
-
-def run_until(sim: Simulation, until_s: NDArray[np.float64]) -> None:
-    """Advance every row to its own time. Shape: (B,)."""
-    if np.all(until_s == until_s[0]):
-        sim.run(float(until_s[0]))
-        return
-    rows = sim.state.rows
-    todo = np.arange(len(rows))
-    while len(todo):
-        for k in todo.tolist():
-            engine.run_rows(rows, k, k + 1, until_s[k])
-        status = rows["status"][todo]
-        if np.any(status == engine.FULL_INSTANCES):
-            sim.state.grow_instances()
-        elif np.any(status == engine.FULL_HEAP):
-            sim.state.grow_heap(int(2 * (rows["heap_n"] + rows["queued"]).max() + 1024))
-        todo = todo[np.isin(status, (engine.FULL_INSTANCES, engine.FULL_HEAP))]

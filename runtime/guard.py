@@ -23,6 +23,7 @@ from stoker.runtime.event_guard import FALLBACK, Act, EventGuard
 
 __all__ = ["Guard", "GuardCounts", "KeepAll"]
 
+
 class KeepAll(Policy):
     """Keep what is loaded until memory is short; load on demand: safe on any cluster."""
 

@@ -7,7 +7,7 @@ the independent check of the compiled hazard rule.
 Conventions:
 - A *gap* runs from the instant at which nothing of the function is there (each request served on
   arrival) to its next arrival. The first arrival ends no gap.
-- 72 bins: bin 0 is [0, first_bin_s), bin k is [first_bin_s * 1.15**(k-1), first_bin_s * 1.15**k),
+- 72 bins: bin 0 is [0, first_bin_s), bin k is [first_bin_s * 2**((k-1)/5), first_bin_s * 2**(k/5)),
   bin 71 takes all longer gaps too. The mass of a bin is spread evenly over it, so that its mean is
   the bin's midpoint; the open bin is taken as wide as the series makes it.
 - An age is known by its bin and stands for that bin's lower edge; tau ends at an upper edge.
@@ -30,7 +30,7 @@ from stoker.envs.cluster.spec import Cluster
 from stoker.envs.workload import Workload
 
 BINS = 72
-GROWTH = 1.15
+GROWTH = 2.0**0.2
 
 
 @dataclass(frozen=True)

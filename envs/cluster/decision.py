@@ -61,6 +61,15 @@ class IdlePlan:
     variant: NDArray[np.int64]
     """0 = plan as the heuristic, 1 = no prewarm, 2 = eager prewarm. Shape: (N,)"""
 
+    @property
+    def columns(self) -> tuple[Floats, Floats, NDArray[np.int64]]:
+        """As compiled code takes them."""
+        return (
+            np.ascontiguousarray(self.mix, np.float64),
+            np.ascontiguousarray(self.multiplier, np.float64),
+            np.ascontiguousarray(self.variant, np.int64),
+        )
+
 
 @dataclass(frozen=True)
 class Snapshot:

@@ -239,17 +239,6 @@ def obey(r, f):
 
 
 @entry
-def run_rows(rows, first, last, until):
-    """Advance rows first..last-1 to `until`; each row's `status` says why it stopped."""
-    for k in range(first, last):
-        r = rows[k]
-        if r["status"] != OVER:
-            r["status"] = advance(r, until)
-            if r["status"] == OVER:
-                close(r)
-
-
-@entry
 def close_rows(rows):
     """Book everything up to each row's present."""
     for k in range(rows.shape[0]):

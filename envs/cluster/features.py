@@ -2,7 +2,8 @@
 
 Updated by the same compiled code in the simulator and in the runtime. A *gap* is the time from the
 instant at which a function becomes idle (nothing queued or in service) to its next arrival. Gaps
-are binned: bin 0 is below `first_bin`, every further bin is 15 % wider, the last one is open.
+are binned: bin 0 is below `first_bin`, five further bins double it and so on (each is 15 % wider
+than the one before), the last one is open.
 Histograms forget: each new gap scales the older ones by a decay (done by growing the unit of new
 counts instead of shrinking the old ones).  Units: seconds, 1/s.
 """
@@ -12,14 +13,19 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.rules.params import FAST_DECAY, SLOW_DECAY
 from stoker.envs.cluster.tables import AGES, NONE, f8_at, fn_at, i4_at
 
-GROWTH = 1.15
-LOG_GROWTH = math.log(GROWTH)
+OCTAVE = 5
+"""Bins in which ages double."""
+LOG_GROWTH = math.log(2.0) / OCTAVE
+UNIT_EDGE = 2.0 ** (np.arange(-1.0, AGES) / OCTAVE)
+UNIT_EDGE[0] = 0.0
+UNIT_EDGE.flags.writeable = False
+"""Edges of the bins where the first one is 1 wide: bin k is from edge k to edge k + 1.
+Shape: (73,)"""
 RATE_WINDOWS_S = (10.0, 60.0, 600.0, 3600.0)
 BIG = 1e12
 
@@ -31,15 +37,30 @@ def bin_of(first_bin, gap):
         return 0
     if gap == math.inf:  # no integer stands for it
         return AGES - 1
-    k = int(math.log(gap / first_bin) / LOG_GROWTH) + 1
-    return min(k, AGES - 1)
+    k = min(int(math.log(gap / first_bin) / LOG_GROWTH) + 1, AGES - 1)
+    if gap < first_bin * UNIT_EDGE[k]:  # the logarithm was rounded up to an edge, or down
+        return k - 1
+    if k < AGES - 1 and gap >= first_bin * UNIT_EDGE[k + 1]:
+        return k + 1
+    return k
 
 
-def bin_edges(first_bin_s: float) -> NDArray[np.float64]:
-    """Edges of the bins: bin k lies between edge k and edge k + 1. Shape: (73,)"""
-    edges = first_bin_s * GROWTH ** np.arange(-1.0, AGES)
-    edges[0] = 0.0
-    return edges
+@njit
+def _add(counts, k, amount):
+    """Add to a bin; return what that adds to the sum of the bins, which are float32."""
+    before = np.float64(counts[k])
+    counts[k] += amount
+    return np.float64(counts[k]) - before
+
+
+@njit
+def _shrink(counts, unit):
+    """Count in new units; return the sum of the bins."""
+    total = 0.0
+    for k in range(AGES):
+        counts[k] /= unit
+        total += np.float64(counts[k])
+    return total
 
 
 @njit
@@ -47,21 +68,14 @@ def _count(r, fn, k):
     """Add one gap to the three histograms."""
     fn["slow_unit"] /= f8_at(r["param"], SLOW_DECAY)["v"]
     fn["fast_unit"] /= f8_at(r["param"], FAST_DECAY)["v"]
-    fn["slow"][k] += fn["slow_unit"]
-    fn["slow_sum"] += fn["slow_unit"]
-    fn["fast"][k] += fn["fast_unit"]
-    fn["fast_sum"] += fn["fast_unit"]
+    fn["slow_sum"] += _add(fn["slow"], k, fn["slow_unit"])
+    fn["fast_sum"] += _add(fn["fast"], k, fn["fast_unit"])
     if fn["slow_unit"] > BIG or fn["fast_unit"] > BIG:
-        for j in range(AGES):
-            fn["slow"][j] /= fn["slow_unit"]
-            fn["fast"][j] /= fn["fast_unit"]
-        fn["slow_sum"] /= fn["slow_unit"]
-        fn["fast_sum"] /= fn["fast_unit"]
+        fn["slow_sum"] = _shrink(fn["slow"], fn["slow_unit"])
+        fn["fast_sum"] = _shrink(fn["fast"], fn["fast_unit"])
         fn["slow_unit"] = 1.0
         fn["fast_unit"] = 1.0
-    weight = 1.0 / math.sqrt(fn["gaps"])
-    r["prior"][k] += weight
-    r["prior_sum"] += weight
+    r["prior_sum"] += _add(r["prior"], k, 1.0 / math.sqrt(fn["gaps"]))
 
 
 @njit
@@ -81,8 +95,7 @@ def put_back(r, f):
     fn = fn_at(r["fn"], f)
     k = fn["left_out"]
     if k != NONE:
-        fn["slow"][k] += 1.0
-        fn["slow_sum"] += 1.0
+        fn["slow_sum"] += _add(fn["slow"], k, 1.0)
         fn["left_out"] = NONE
 
 
@@ -93,8 +106,7 @@ def foresee(r, f):
     fn = fn_at(r["fn"], f)
     k = i4_at(r["oracle"], fn["foreseen"] + fn["arrivals"])["v"]
     if k != NONE:
-        fn["slow"][k] -= 1.0
-        fn["slow_sum"] -= 1.0
+        fn["slow_sum"] += _add(fn["slow"], k, -1.0)
     fn["left_out"] = k
 
 

@@ -6,6 +6,8 @@ Shapes: B rows, K features, E experts.  Units: seconds (rewards are in units of 
 from __future__ import annotations
 
 from stoker.envs.cluster.bill import charge
+from stoker.envs.cluster.engine import OVER, PAUSED, advance, close
+from stoker.envs.cluster.features import UNIT_EDGE
 from stoker.envs.cluster.idleness import plan_idle
 from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.observe import observe
@@ -39,52 +41,83 @@ def cold_cost(r, f):
     return max(fn["load_disk_s"] * (1.0 + r["load_price"]), 1e-6)
 
 
+@njit
+def _describe(r, k, observation, terms, closes, likelihood, scale):
+    """Describe the decision that row k is due and close the one before it."""
+    f = r["pending"]
+    fn = fn_at(r["fn"], f)
+    read_terms(r, f, terms[k])
+    closes[k] = fn["decision"]
+    for e in range(EXPERTS):
+        likelihood[k, e] = fn["closing"][e]
+    scale[k] = cold_cost(r, f)
+    observe(r, f, r["now"], observation[k])
+
+
+@njit
+def _act(r, k, mix, multiplier, variant):
+    """Carry out the decision that row k is due."""
+    f = r["pending"]
+    fn = fn_at(r["fn"], f)
+    for e in range(EXPERTS):
+        fn["mix"][e] = mix[k, e]
+    fn["index_valid"] = 0
+    fn["multiplier"] = multiplier[k]
+    fn["variant"] = variant[k]
+    fn["decision"] = r["decisions"]
+    r["decisions"] += 1
+    r["pending"] = NONE
+    plan_idle(r, f, r["now"])
+
+
 @entry
-def observe_rows(rows, observation, terms, closes, likelihood, scale):
-    """Describe the pending decision of every paused row and close the one before it.
+def step_rows(rows, first, last, until, acting, plan, books):
+    """Decide where a decision is due, then run on to the next one and describe it.
+
+    One pass over rows first..last-1, each while it lies in the processor's cache. A row that is due
+    a decision and gets none stays where it is. `status` says why a row has stopped.
 
     Args:
         rows: Shape: (B,)
-        observation: filled. Shape: (B, K)
-        terms: reward terms of the decision that closes, zeros if none. Shape: (B, 6)
-        closes: number of that decision in its row, -1 = none. Shape: (B,)
-        likelihood: probability that each expert gave to the gap that ended. Shape: (B, E)
-        scale: cold cost of the function. Shape: (B,)
+        until: time to which each row runs. Shape: (B,)
+        acting: whether `plan` holds decisions.
+        plan: mix (B, E), multiplier (B,) and variant (B,) of the decisions; see IdlePlan.
+        books: observation (B, K), terms (B, 6), closes (B,), likelihood (B, E) and scale (B,) of
+            the rows that have paused; see Pending.
     """
-    for k in range(rows.shape[0]):
+    mix, multiplier, variant = plan
+    observation, terms, closes, likelihood, scale = books
+    for k in range(first, last):
         r = rows[k]
-        f = r["pending"]
-        closes[k] = NONE
-        if f == NONE:
+        if r["pending"] != NONE:
+            if not acting:
+                continue
+            _act(r, k, mix, multiplier, variant)
+        if r["status"] == OVER:
             continue
-        fn = fn_at(r["fn"], f)
-        read_terms(r, f, terms[k])
-        closes[k] = fn["decision"]
-        for e in range(EXPERTS):
-            likelihood[k, e] = fn["closing"][e]
-        scale[k] = cold_cost(r, f)
-        observe(r, f, r["now"], observation[k])
+        r["status"] = advance(r, until[k])
+        if r["status"] == PAUSED:
+            _describe(r, k, observation, terms, closes, likelihood, scale)
+        elif r["status"] == OVER:
+            close(r)
 
 
 @entry
-def act_rows(rows, mix, multiplier, variant):
-    """Carry out the decision of every paused row. Shapes: (B, E), (B,), (B,)"""
+def observe_rows(rows, books):
+    """Describe the decision that each row is due, where one is: for a planner that does not run."""
+    observation, terms, closes, likelihood, scale = books
     for k in range(rows.shape[0]):
-        r = rows[k]
-        f = r["pending"]
-        if f == NONE:
-            continue
-        fn = fn_at(r["fn"], f)
-        for e in range(EXPERTS):
-            if fn["mix"][e] != mix[k, e]:
-                fn["mix"][e] = mix[k, e]
-                fn["index_valid"] = 0
-        fn["multiplier"] = multiplier[k]
-        fn["variant"] = variant[k]
-        fn["decision"] = r["decisions"]
-        r["decisions"] += 1
-        r["pending"] = NONE
-        plan_idle(r, f, r["now"])
+        if rows[k]["pending"] != NONE:
+            _describe(rows[k], k, observation, terms, closes, likelihood, scale)
+
+
+@entry
+def act_rows(rows, plan):
+    """Carry out the decision that each row is due, without running on."""
+    mix, multiplier, variant = plan
+    for k in range(rows.shape[0]):
+        if rows[k]["pending"] != NONE:
+            _act(rows[k], k, mix, multiplier, variant)
 
 
 @entry
@@ -110,13 +143,5 @@ def close_episode(rows, k, terms, closes, likelihood, scale, survival):
             likelihood[f, e] = 0.0
             if idle:
                 for j in range(AGES):
-                    if r["edge"][j] >= r["now"] - fn["last_idle"]:
+                    if r["first_bin"] * UNIT_EDGE[j] >= r["now"] - fn["last_idle"]:
                         likelihood[f, e] += expert_mass(r, f, e, j)
-
-
-@entry
-def observe_functions(rows, k, observation):
-    """Describe every function of row k as it stands now. Shape: (F, K)"""
-    r = rows[k]
-    for f in range(r["fns"]):
-        observe(r, f, r["now"], observation[f])

@@ -19,6 +19,7 @@ from stoker.envs.cluster import engine
 from stoker.envs.cluster.decision import Capabilities, Decision, IdlePlan, Snapshot
 from stoker.envs.cluster.effects import DROP, DROP_HOST, FETCH_HOST, LOAD, REJECT, RUN
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.idle import act_rows, observe_rows
 from stoker.envs.cluster.live_entries import arrive_one, completed_one, failed_one, ready_one
 from stoker.envs.cluster.outcome import Result
 from stoker.envs.cluster.simulation import Simulation
@@ -228,7 +229,8 @@ class LiveEngine:
         """Ask the event policy about the function that has become idle, if one has."""
         if self._act is None or self._row["pending"] == NONE:
             return False
-        self._sim.obey(self._act(self._sim.pending().observation))
+        observe_rows(self._state.rows, self._sim.pending.books)
+        act_rows(self._state.rows, self._act(self._sim.pending.observation).columns)
         return True
 
     def next_timer(self) -> float:

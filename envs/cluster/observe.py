@@ -12,7 +12,7 @@ import math
 from stoker.envs.cluster.bill import touch_price
 from stoker.envs.cluster.features import bin_of
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.rules.hazard import MIN_GIB, hazard_score
+from stoker.envs.cluster.rules.hazard import MIN_GIB, forecast, index_of
 from stoker.envs.cluster.tables import (
     AGES,
     FEATURE_COUNT,
@@ -20,6 +20,7 @@ from stoker.envs.cluster.tables import (
     fn_at,
     gpu_at,
     link_at,
+    scratch_at,
 )
 
 COARSE = 24
@@ -68,28 +69,20 @@ def _log(x, scale):
 
 
 @njit
-def _quantile(r, share):
-    """Bin of a quantile of the forecast in the scratch."""
-    k = 0
-    while k < AGES - 1 and r["cdf"][k + 1] < share:
+def _quantile(cdf, share, first):
+    """First bin, from `first` on, at whose end the forecast has reached a share."""
+    k = first
+    while k < AGES - 1 and cdf[k + 1] < share:
         k += 1
-    return k / AGES
+    return k
 
 
 @njit
-def _histograms(fn, row):
-    """The two gap histograms in coarse bins."""
-    first = K - 2 * COARSE
-    for k in range(2 * COARSE):
-        row[first + k] = 0.0
-    if fn["gaps"] == 0:
-        return
-    for k in range(AGES):
-        row[first + k // 3] += fn["slow"][k]
-        row[first + COARSE + k // 3] += fn["fast"][k]
+def _coarse(counts, total, row, first):
+    """A gap histogram's shares in coarse bins."""
     for k in range(COARSE):
-        row[first + k] /= fn["slow_sum"]
-        row[first + COARSE + k] /= fn["fast_sum"]
+        three = counts[3 * k] + counts[3 * k + 1] + counts[3 * k + 2]
+        row[first + k] = three / total if total > 0.0 else 0.0
 
 
 @njit
@@ -132,20 +125,20 @@ def observe(r, f, t, row):
     row[8] = _log(load / r["first_bin"], 4.0)
     row[9] = _log(fn["bytes"] / cap, 8.0)
     row[10] = 1.0 if fn["host"] == 1 else 0.0
-    mine = fn["multiplier"]
-    fn["multiplier"] = 1.0
-    if r["scratch_fn"] != f:
-        fn["index_valid"] = 0
-    index = hazard_score(r, f, age)
-    fn["multiplier"] = mine
+    forecast(r, f)
+    index = index_of(r, f, age)
     price = r["rent"] + r["price"]
     even = load / (gib * max(price, TINY))
-    row[11] = r["cdf"][bin_of(r["first_bin"], load)]
-    row[12] = r["cdf"][bin_of(r["first_bin"], even)]
-    row[13] = _quantile(r, 0.1)
-    row[14] = _quantile(r, 0.5)
-    row[15] = _quantile(r, 0.9)
+    cdf = scratch_at(r["scratch"], 0)["cdf"]
+    row[11] = cdf[bin_of(r["first_bin"], load)]
+    row[12] = cdf[bin_of(r["first_bin"], even)]
+    tenth = _quantile(cdf, 0.1, 0)
+    half = _quantile(cdf, 0.5, tenth)
+    row[13] = tenth / AGES
+    row[14] = half / AGES
+    row[15] = _quantile(cdf, 0.9, half) / AGES
     row[16] = _log(index, 8.0)
     row[17] = _log(price, 8.0)
     row[18] = row[16] - row[17]
-    _histograms(fn, row)
+    _coarse(fn["slow"], fn["slow_sum"], row, SCALAR_COUNT)
+    _coarse(fn["fast"], fn["fast_sum"], row, SCALAR_COUNT + COARSE)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stoker.envs.cluster import engine
 from stoker.envs.cluster.decision import Capabilities, Decision, IdlePlan, Snapshot, legalize
 from stoker.envs.cluster.errors import SpecError
-from stoker.envs.cluster.idle import TERMS, act_rows, observe_rows
+from stoker.envs.cluster.idle import TERMS, step_rows
 from stoker.envs.cluster.observe import K
 from stoker.envs.cluster.outcome import Result, collect
 from stoker.envs.cluster.spec import GIB, Cluster, Rules
@@ -52,6 +52,11 @@ class Pending:
             np.ones(rows),
         )
 
+    @property
+    def books(self) -> tuple[NDArray[Any], ...]:
+        """As compiled code takes them."""
+        return self.observation, self.terms, self.closes, self.likelihood, self.scale
+
 
 class PolicyLike(Protocol):
     """What `simulate` needs of a policy; see `stoker.baselines.base.Policy`."""
@@ -75,6 +80,8 @@ class PolicyLike(Protocol):
         ...
 
 
+NO_PLAN = IdlePlan(np.zeros((0, EXPERTS)), np.zeros(0), np.zeros(0, np.int64))
+"""Where no row is due a decision."""
 MOST_LOADS = 2**16
 """Most instances of one function that one order brings up at once; the rest is refused."""
 
@@ -125,14 +132,15 @@ class Simulation:
         self.clusters = list(clusters)
         functions = max(functions, *(len(c.functions) for c in clusters))
         gpus = max(gpus, *(len(c.node.gpus) for c in clusters))
-        self.state = State(len(clusters), functions, gpus, self.rules)
+        threads = min(threads, len(clusters))
+        self.state = State(len(clusters), functions, gpus, self.rules, threads)
         self._options = {"track": track}
         for k, (cluster, workload) in enumerate(zip(clusters, workloads, strict=True)):
             self.load(k, cluster, workload, warmup_s=warmup_s, pause=pause)
         self.capabilities = Capabilities()
-        self._pending: Pending | None = None
-        self._threads = min(threads, len(clusters))
-        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
+        self.pending = Pending.empty(len(clusters))
+        """The decisions that are due; filled by `run` where a row pauses."""
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def load(
         self, k: int, cluster: Cluster, workload: Workload, *, warmup_s: float, pause: bool = False
@@ -148,39 +156,53 @@ class Simulation:
         over: NDArray[np.bool_] = self.state.rows["status"] == engine.OVER
         return over
 
-    def run(self, until_s: float = np.inf) -> NDArray[np.int64]:
-        """Advance every row to `until_s`, its horizon or its next pause; return the states."""
-        return self._run(until_s, None)
+    def run(
+        self, until_s: float | NDArray[np.float64] = np.inf, plan: IdlePlan | None = None
+    ) -> NDArray[np.int64]:
+        """Advance every row to its time, its horizon or its next pause; return the states.
+
+        Args:
+            until_s: one time, or one a row. Shape: () or (B,)
+            plan: decisions of the rows that have paused, other rows' are ignored; without one they
+                stay paused.
+        """
+        until = np.broadcast_to(np.asarray(until_s, np.float64), len(self.state.rows)).copy()
+        self._run(until, 0, len(self.state.rows), plan)
+        status: NDArray[np.int64] = self.state.rows["status"].copy()
+        return status
 
     def run_row(self, k: int, until_s: float) -> None:
         """Advance row k alone."""
-        self._run(until_s, k)
+        self._run(np.full(len(self.state.rows), until_s), k, k + 1, None)
 
-    def _run(self, until_s: float, k: int | None) -> NDArray[np.int64]:
-        """Advance, growing the buffers that are full."""
+    def _run(
+        self, until: NDArray[np.float64], first: int, last: int, plan: IdlePlan | None
+    ) -> None:
+        """Advance rows first..last-1, growing the buffers that are full."""
         rows = self.state.rows
         while True:
-            if k is None:
-                self._run_once(until_s)
-            else:
-                engine.run_rows(rows, k, k + 1, until_s)
-            status = rows["status"] if k is None else rows["status"][k : k + 1]
+            self._run_once(until, first, last, plan)
+            plan = None  # carried out
+            status = rows["status"][first:last]
             if np.any(status == engine.FULL_INSTANCES):
                 self.state.grow_instances()
             elif np.any(status == engine.FULL_HEAP):
                 self.state.grow_heap(int(2 * (rows["heap_n"] + rows["queued"]).max() + 1024))
             else:
-                return rows["status"].copy()
+                return
 
-    def _run_once(self, until_s: float) -> None:
+    def _run_once(
+        self, until: NDArray[np.float64], first: int, last: int, plan: IdlePlan | None
+    ) -> None:
+        """One pass, in parallel where it is over all rows."""
+        orders = (until, plan is not None, (plan or NO_PLAN).columns, self.pending.books)
         rows = self.state.rows
-        if self._pool is None:
-            engine.run_rows(rows, 0, len(rows), until_s)
+        if self._pool is None or last - first < len(rows):
+            step_rows(rows, first, last, *orders)
             return
-        cuts = np.linspace(0, len(rows), self._threads + 1).astype(int)
         jobs = [
-            self._pool.submit(engine.run_rows, rows, int(a), int(b), until_s)
-            for a, b in pairwise(cuts)
+            self._pool.submit(step_rows, rows, a, b, *orders)
+            for a, b in pairwise(self.state.cuts.tolist())
         ]
         for job in jobs:
             job.result()
@@ -235,27 +257,6 @@ class Simulation:
             memory_price=rows["price"],
         )
 
-    def pending(self) -> Pending:
-        """Describe the decisions that paused rows wait for; arrays are reused by the next call."""
-        if self._pending is None:
-            self._pending = Pending.empty(len(self.state.rows))
-        p = self._pending
-        observe_rows(self.state.rows, p.observation, p.terms, p.closes, p.likelihood, p.scale)
-        return p
-
-    @property
-    def pending_observation(self) -> NDArray[np.float32]:
-        """What the last `pending` described. Shape: (B, K)"""
-        if self._pending is None:
-            return self.pending().observation
-        return self._pending.observation
-
-    def obey(self, plan: IdlePlan) -> None:
-        """Carry out the decisions of the paused rows; the entries of other rows are ignored."""
-        mix = np.ascontiguousarray(plan.mix, np.float64)
-        multiplier = np.ascontiguousarray(plan.multiplier, np.float64)
-        act_rows(self.state.rows, mix, multiplier, np.ascontiguousarray(plan.variant, np.int64))
-
     def result(self, row: int = 0) -> Result:
         """Outcome and bill of one row up to its present."""
         engine.close_rows(self.state.rows)
@@ -299,6 +300,5 @@ def simulate(
         now += policy.tick_s
         status = sim.run(now)
         while act is not None and np.any(status == engine.PAUSED):
-            sim.obey(act(sim.pending().observation))
-            status = sim.run(now)
+            status = sim.run(now, act(sim.pending.observation))
     return [sim.result(k) for k in range(len(clusters))]

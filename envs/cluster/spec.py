@@ -206,8 +206,8 @@ class Cluster:
     functions: tuple[Function, ...]
     objective: Objective = Objective()
     first_bin_s: float = 3.0
-    """Upper edge of the first bin of the gap histograms; the 71 others grow by 15 % each. Scale it
-    with the trace when time is compressed."""
+    """Upper edge of the first bin of the gap histograms; five further ones double it, and so
+    on. Scale it with the trace when time is compressed."""
     profile: str = "unnamed"
     """The calibration profile that the figures rest on."""
     drop_oversized: bool = False

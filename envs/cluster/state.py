@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stoker.envs.cluster.features import bin_edges
 from stoker.envs.cluster.rules.params import DEFAULTS
 from stoker.envs.cluster.spec import CHOICES, GIB, Cluster, Rules
 from stoker.envs.cluster.tables import (
@@ -26,6 +25,7 @@ from stoker.envs.cluster.tables import (
     NONE,
     REQ,
     ROW,
+    SCRATCH,
 )
 from stoker.envs.workload.workload import Workload
 
@@ -135,8 +135,13 @@ class State:
     `load` gives a row its cluster and workload (again); `point` must run after a table has moved.
     """
 
-    def __init__(self, rows: int, functions: int, gpus: int, rules: Rules) -> None:
+    def __init__(
+        self, rows: int, functions: int, gpus: int, rules: Rules, threads: int = 1
+    ) -> None:
         b, f, g = rows, functions, gpus
+        self.cuts = np.linspace(0, b, threads + 1).astype(np.int64)
+        """Thread k runs rows cuts[k] .. cuts[k + 1] - 1, which share a scratch."""
+        self.scratch = np.zeros(threads, SCRATCH)
         self.rows = np.zeros(b, ROW)
         self.fn = np.zeros((b, f), FN)
         self.gpu = np.zeros((b, g), GPU)
@@ -172,8 +177,6 @@ class State:
         row["fns"], row["gpus"] = len(cluster.functions), len(cluster.node.gpus)
         row["horizon"] = workload.horizon_s
         fill_rules(self.rows[k : k + 1], self.rules)
-        row["edge"] = bin_edges(cluster.first_bin_s)
-        row["scratch_fn"] = NONE
         for name, value in options.items():
             row[name] = value
         self.workloads[k] = workload
@@ -195,6 +198,8 @@ class State:
         row["heap_cap"], row["insts"] = self.heap.shape[1], self.inst.shape[1]
         row["effect_cap"] = self.effect.shape[1]
         row["param"] = self.param.ctypes.data
+        thread = int(np.searchsorted(self.cuts, k, side="right")) - 1
+        row["scratch"] = self.scratch.ctypes.data + thread * SCRATCH.itemsize
         self._inputs[k] = []
         row["req"], row["reqs"] = self.req[k].ctypes.data, len(workload)
         arrival, function = self.live.get(k, (workload.arrival_s, workload.function))

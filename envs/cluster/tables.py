@@ -115,8 +115,21 @@ F8 = np.dtype([("v", "f8")])
 I4 = np.dtype([("v", "i4")])
 I8 = np.dtype([("v", "i8")])
 
+SCRATCH = np.dtype(
+    [
+        # the mixed forecast: its part without histograms, distribution, expected hold, a cost
+        ("rest", "f8", (AGES,)), ("cdf", "f8", (AGES + 1,)), ("hold", "f8", (AGES + 1,)),
+        ("gain", "f8", (AGES + 1,)), ("decay", "f8", (AGES + 1,)),
+        # the hull: its edges, and the probability and hold between neighbours
+        ("hull", "i8", (AGES + 1,)), ("rise", "f8", (AGES + 1,)), ("run", "f8", (AGES + 1,)),
+        ("features", "f4", (FEATURE_COUNT,)),
+    ],
+    align=True,
+)  # fmt: skip
+"""Working memory of the hazard rule; rows that are never run at once share one."""
+
 _TABLES = (
-    "fn", "inst", "gpu", "gf", "link", "req", "heap", "order", "effect",
+    "fn", "inst", "gpu", "gf", "link", "req", "heap", "order", "effect", "scratch",
     "arrival", "function", "service", "cold_service", "param", "hybrid", "theta",
 )  # fmt: skip
 ROW = np.dtype(
@@ -144,10 +157,6 @@ ROW = np.dtype(
         ("host_peak", "i8"),
         # population history (shared prior of the forecasts)
         ("prior_sum", "f8"), ("prior", "f4", (AGES,)),
-        # scratch of the hazard rule: mass, distribution, expected hold, hull
-        ("mass", "f8", (AGES,)), ("cdf", "f8", (AGES + 1,)), ("hold", "f8", (AGES + 1,)),
-        ("hull", "i8", (AGES + 1,)), ("edge", "f8", (AGES + 1,)), ("scratch_fn", "i8"),
-        ("features", "f4", (FEATURE_COUNT,)),
         # counters
         ("evictions", "i8"), ("expiries", "i8"), ("loads_disk", "i8"), ("loads_host", "i8"),
         ("prewarms", "i8"), ("refused", "i8"), ("drops", "i8"), ("served", "i8"), ("failed", "i8"),
@@ -186,5 +195,5 @@ def _reference(dtype: np.dtype[Any]) -> Any:
 fn_at, inst_at, gpu_at, gf_at = _reference(FN), _reference(INST), _reference(GPU), _reference(GF)
 link_at, req_at, event_at = _reference(LINK), _reference(REQ), _reference(EVENT)
 effect_at, f8_at, i4_at = _reference(EFFECT), _reference(F8), _reference(I4)
-i8_at = _reference(I8)
+i8_at, scratch_at = _reference(I8), _reference(SCRATCH)
 hybrid_at = _reference(HYBRID)

@@ -100,7 +100,7 @@ def evaluate_bin(gap_s: float, first_bin_s: float) -> float:
     """Count the bins' upper edges below a gap, one by one."""
     k, edge = 0, first_bin_s
     while gap_s >= edge and k < 71:
-        k, edge = k + 1, edge * 1.15
+        k, edge = k + 1, first_bin_s * 2.0 ** ((k + 1) / 5)
     return k
 
 

@@ -117,8 +117,8 @@ def test_a_hazard_that_falls_with_every_bin_keeps_all_of_them_on_the_hull() -> N
     spec = sim.clusters[0].functions[0]
     flat = index_of(np.ones(BINS), FIRST_S) * sim.clusters[0].load_s(0) / spec.device_gib
     assert found == pytest.approx(flat, rel=1e-5)
-    assert sim.state.rows[0]["cdf"][0] == 0.0
-    assert sim.state.rows[0]["cdf"][BINS] == pytest.approx(1.0)
+    assert sim.state.scratch[0]["cdf"][0] == 0.0
+    assert sim.state.scratch[0]["cdf"][BINS] == pytest.approx(1.0)
 
 
 def test_a_function_that_was_never_idle_scores_as_the_oldest_age() -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.bill import touch_price
-from stoker.envs.cluster.features import bin_of
+from stoker.envs.cluster.features import OCTAVE, UNIT_EDGE, bin_of
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.rules.params import (
     COST_EXPONENT,
@@ -29,13 +29,17 @@ from stoker.envs.cluster.rules.params import (
     SIZE_EXPONENT,
     USE_PREWARM,
 )
-from stoker.envs.cluster.tables import AGES, EXPERTS, f8_at, fn_at
+from stoker.envs.cluster.tables import AGES, f8_at, fn_at, scratch_at
 
 FLAT = 1.0
 """Pseudo-gaps spread evenly over the bins of the population prior."""
 MIN_GIB = 1e-6
+TINY = 1e-12
+"""Least expected hold, in seconds, that an index may rest on."""
 KERNEL = (0.4, 0.2, 0.1)
 """Mass of the last-gap expert on its own bin and on each neighbour at distance 1 and 2."""
+OWN = 0.9
+"""Weight of the last three experts' own mass; the rest is the prior's."""
 AS_PLANNED, NO_PREWARM, EAGER = 0, 1, 2
 EAGER_FACTOR = 0.25
 
@@ -43,6 +47,28 @@ EAGER_FACTOR = 0.25
 @njit
 def _param(r, k):
     return f8_at(r["param"], k)["v"]
+
+
+@njit
+def _edge(r, k):
+    return r["first_bin"] * UNIT_EDGE[k]
+
+
+@njit
+def kernel_mass(apart):
+    """Mass of the last-gap expert so many bins from its own."""
+    return KERNEL[abs(apart)] if abs(apart) <= 2 else 0.0
+
+
+@njit
+def _kernel(own, k):
+    """Mass in bin k around bin `own`; what would lie outside lies in the outermost bins."""
+    mass = kernel_mass(k - own)
+    if k == 0:
+        mass += kernel_mass(-1 - own) + kernel_mass(-2 - own)
+    elif k == AGES - 1:
+        mass += kernel_mass(AGES - own) + kernel_mass(AGES + 1 - own)
+    return mass
 
 
 @njit
@@ -62,49 +88,68 @@ def expert_mass(r, f, e, k):
     if fn["gaps"] == 0:
         return prior
     if e == 3:
-        apart = abs(k - bin_of(r["first_bin"], fn["gap"]))
-        return 0.9 * KERNEL[apart] + 0.1 * prior if apart <= 2 else 0.1 * prior
-    rate = fn["rate"][2] if e == 4 else fn["rate"][3]
-    below = math.exp(-rate * r["edge"][k])
-    above = 0.0 if k == AGES - 1 else math.exp(-rate * r["edge"][k + 1])
-    return 0.9 * (below - above) + 0.1 * prior
+        return OWN * _kernel(bin_of(r["first_bin"], fn["gap"]), k) + (1.0 - OWN) * prior
+    rate = fn["rate"][e - 2]
+    below = math.exp(-rate * _edge(r, k))
+    above = 0.0 if k == AGES - 1 else math.exp(-rate * _edge(r, k + 1))
+    return OWN * (below - above) + (1.0 - OWN) * prior
+
+
+@njit
+def _add_exponential(r, scratch, share, rate):
+    """Add an exponential gap's distribution to the scratch; five bins on, the age has doubled."""
+    decay = scratch["decay"]
+    for k in range(1, OCTAVE + 1):
+        decay[k] = math.exp(-rate * _edge(r, k))
+    for k in range(OCTAVE + 1, AGES):
+        decay[k] = decay[k - OCTAVE] * decay[k - OCTAVE]
+    decay[AGES] = 0.0
+    for k in range(AGES):
+        scratch["rest"][k] += share * (1.0 - decay[k + 1])
+
+
+@njit
+def _add_experts(r, f, scratch):
+    """Distribution at the upper edges of what the last three experts say beside the prior."""
+    fn = fn_at(r["fn"], f)
+    own = bin_of(r["first_bin"], fn["gap"])
+    below = 0.0
+    for k in range(AGES):
+        below += OWN * fn["mix"][3] * _kernel(own, k)
+        scratch["rest"][k] = below
+    _add_exponential(r, scratch, OWN * fn["mix"][4], fn["rate"][2])
+    _add_exponential(r, scratch, OWN * fn["mix"][5], fn["rate"][3])
 
 
 @njit
 def forecast(r, f):
-    """Fill the scratch with the mixed forecast: mass, cdf and expected hold at the bin edges."""
+    """Fill the scratch with the mixed forecast: distribution and expected hold at the edges."""
     fn = fn_at(r["fn"], f)
-    r["scratch_fn"] = f
-    norm = 1.0 / (r["prior_sum"] + FLAT)
+    s = scratch_at(r["scratch"], 0)
+    mix = fn["mix"]
+    last = mix[3] + mix[4] + mix[5]
+    total = mix[0] + mix[1] + mix[2] + last
     weight = max(_param(r, PRIOR_WEIGHT), 1e-9)
-    slow = fn["mix"][0] / (fn["slow_sum"] + weight * fn["slow_unit"])
-    fast = fn["mix"][1] / (fn["fast_sum"] + weight * fn["fast_unit"])
-    share = fn["mix"][2] + weight * (slow * fn["slow_unit"] + fast * fn["fast_unit"])
-    total = 0.0
+    slow = mix[0] / (total * (fn["slow_sum"] + weight * fn["slow_unit"]))
+    fast = mix[1] / (total * (fn["fast_sum"] + weight * fn["fast_unit"]))
+    share = mix[2] / total + weight * (slow * fn["slow_unit"] + fast * fn["fast_unit"])
+    others = last > 0.0 and fn["gaps"] > 0
+    share += last / total * (1.0 - OWN) if others else last / total
+    if others:
+        _add_experts(r, f, s)
+    share /= r["prior_sum"] + FLAT
+    cdf, hold, first_bin = s["cdf"], s["hold"], r["first_bin"]
+    below = 0.0
+    held = 0.0
+    before = 0.0
+    cdf[0] = hold[0] = 0.0
     for k in range(AGES):
-        prior = (r["prior"][k] + FLAT / AGES) * norm
-        mass = slow * fn["slow"][k] + fast * fn["fast"][k] + share * prior
-        for e in range(3, EXPERTS):
-            if fn["mix"][e] > 0.0:
-                mass += fn["mix"][e] * expert_mass(r, f, e, k)
-        r["mass"][k] = mass
-        total += mass
-    r["cdf"][0] = 0.0
-    r["hold"][0] = 0.0
-    for k in range(AGES):
-        # normalised: the counts are float32, and what they miss of 1 would drown the tail
-        r["mass"][k] /= total
-        r["cdf"][k + 1] = min(r["cdf"][k] + r["mass"][k], 1.0)
-        width = r["edge"][k + 1] - r["edge"][k]
-        survival = 1.0 - 0.5 * (r["cdf"][k] + r["cdf"][k + 1])
-        r["hold"][k + 1] = r["hold"][k] + width * survival
-
-
-@njit
-def _slope(r, a, b):
-    """Seconds of hold from edge a to edge b bought this much probability of an arrival."""
-    hold = r["hold"][b] - r["hold"][a]
-    return (r["cdf"][b] - r["cdf"][a]) / hold if hold > 1e-12 else 0.0
+        below += slow * fn["slow"][k] + fast * fn["fast"][k] + share * (r["prior"][k] + FLAT / AGES)
+        at = min(below + s["rest"][k] / total, 1.0) if others else min(below, 1.0)
+        width = first_bin * (UNIT_EDGE[k + 1] - UNIT_EDGE[k])
+        held += width * (1.0 - 0.5 * (before + at))
+        cdf[k + 1] = before = at
+        hold[k + 1] = held
 
 
 @njit
@@ -117,30 +162,47 @@ def worth(r, f):
 
 
 @njit
+def index_of(r, f, age):
+    """Index of f by the forecast in the scratch, without its multiplier: s/(GiB s)."""
+    s = scratch_at(r["scratch"], 0)
+    cdf, hold = s["cdf"], s["hold"]
+    first = bin_of(r["first_bin"], age)
+    best = 0.0
+    for k in range(first + 1, AGES + 1):
+        held = hold[k] - hold[first]
+        best = max(best, (cdf[k] - cdf[first]) / max(held, TINY) if held > TINY else 0.0)
+    return best * worth(r, f)
+
+
+@njit
 def _fill_index(r, f):
     """Index of f at every age: slopes of the least concave majorant of F over H."""
     forecast(r, f)
     fn = fn_at(r["fn"], f)
+    s = scratch_at(r["scratch"], 0)
+    cdf, hold, hull, rise, run = s["cdf"], s["hold"], s["hull"], s["rise"], s["run"]
     factor = worth(r, f)
-    hull = r["hull"]
-    slopes = r["mass"]
     hull[0] = AGES
     top = 0
     for k in range(AGES - 1, -1, -1):
-        slope = _slope(r, k, hull[top])
-        while top > 0 and slopes[top - 1] >= slope:
+        up = cdf[hull[top]] - cdf[k]
+        over = hold[hull[top]] - hold[k]
+        # rise[j], run[j]: from edge hull[j] to the one after it, hull[j - 1]
+        while top > 0 and rise[top] * over >= up * run[top]:
             top -= 1
-            slope = _slope(r, k, hull[top])
-        fn["index"][k] = slope * factor
+            up = cdf[hull[top]] - cdf[k]
+            over = hold[hull[top]] - hold[k]
+        if over <= TINY:
+            up = 0.0
+        fn["index"][k] = factor * up / max(over, TINY)
         top += 1
-        hull[top] = k
-        slopes[top - 1] = slope
+        hull[top], rise[top], run[top] = k, up, over
     fn["index_valid"] = 1
 
 
 @njit
 def hazard_score(r, f, age):
-    """Index of function f after idling for `age` seconds: s/(GiB s)."""
+    """Index of function f after idling for `age` seconds, by a forecast made once a gap."""
     fn = fn_at(r["fn"], f)
     if fn["index_valid"] == 0:
         _fill_index(r, f)
@@ -148,17 +210,13 @@ def hazard_score(r, f, age):
 
 
 @njit
-def _gain(r, k, rent, cost):
-    """What holding up to edge k costs more than not holding at all."""
-    return rent * r["hold"][k] - cost * r["cdf"][k]
-
-
-@njit
-def _best_keep(r, rent, cost):
-    """Edge at which an idle instance should go, seen from the start of the gap."""
+def _price_edges(s, rent, cost):
+    """What holding up to each edge costs more than not holding at all; return the best edge."""
+    gain, hold, cdf = s["gain"], s["hold"], s["cdf"]
     best = 0
-    for k in range(1, AGES + 1):
-        if _gain(r, k, rent, cost) < _gain(r, best, rent, cost):
+    for k in range(AGES + 1):
+        gain[k] = rent * hold[k] - cost * cdf[k]
+        if gain[k] < gain[best]:
             best = k
     return best
 
@@ -171,26 +229,26 @@ def _plan_prewarm(r, f, rent, cost, fee, load):
     hold up to the best b >= a; each minimum is a running one, so the search is linear.
     """
     fn = fn_at(r["fn"], f)
-    fn["prewarm_after_s"] = math.inf
-    best_cost = _gain(r, _best_keep(r, rent, cost), rent, cost)
-    until = r["hull"]
-    until[AGES] = AGES
+    s = scratch_at(r["scratch"], 0)
+    best_cost = s["gain"][_price_edges(s, rent, cost)]
+    gain, cdf, until = s["gain"], s["cdf"], s["hull"]
+    until[AGES] = end = AGES
     for b in range(AGES - 1, -1, -1):
-        later = until[b + 1]
-        until[b] = b if _gain(r, b, rent, cost) <= _gain(r, later, rent, cost) else later
-    keep = 0
+        end = b if gain[b] <= gain[end] else end
+        until[b] = end
+    least = gain[0]
+    chosen = 0
     for a in range(1, AGES):
-        if _gain(r, a, rent, cost) < _gain(r, keep, rent, cost):
-            keep = a
-        survival = 1.0 - r["cdf"][a]
-        between = cost * r["cdf"][a] - rent * r["hold"][a]
-        total = _gain(r, keep, rent, cost) + between + _gain(r, until[a], rent, cost)
-        total += (fee + rent * load) * survival
+        least = min(least, gain[a])
+        total = least - gain[a] + gain[until[a]] + (fee + rent * load) * (1.0 - cdf[a])
         if until[a] > a and total < best_cost:
             best_cost = total
-            ready = r["edge"][a]
-            fn["prewarm_after_s"] = max(ready - load, 0.0)
-            fn["prewarm_keep_s"] = r["edge"][until[a]] - ready + load
+            chosen = a
+    fn["prewarm_after_s"] = math.inf
+    if chosen > 0:
+        ready = _edge(r, chosen)
+        fn["prewarm_after_s"] = max(ready - load, 0.0)
+        fn["prewarm_keep_s"] = _edge(r, until[chosen]) - ready + load
 
 
 @njit
@@ -203,19 +261,16 @@ def hazard_plan(r, f):
     fn = fn_at(r["fn"], f)
     touch_price(r, r["now"])
     use_prewarm = _param(r, USE_PREWARM) > 0.0 and fn["variant"] != NO_PREWARM
+    fn["prewarm_after_s"] = math.inf
     if r["rent"] == 0.0 and not (use_prewarm and r["price"] > 0.0):
-        fn["prewarm_after_s"] = math.inf
-        fn["index_valid"] = 0
         return
-    if fn["index_valid"] == 0 or r["scratch_fn"] != f:
-        _fill_index(r, f)
+    forecast(r, f)
     load = fn["load_disk_s"]
     cost = load * (1.0 + r["load_price"]) * fn["multiplier"]
     gib = max(fn["gib"], MIN_GIB)
     if r["rent"] > 0.0:
-        keep = _best_keep(r, r["rent"] * gib, cost)
-        fn["keep_alive_s"] = math.inf if keep == AGES else r["edge"][keep]
-    fn["prewarm_after_s"] = math.inf
+        keep = _price_edges(scratch_at(r["scratch"], 0), r["rent"] * gib, cost)
+        fn["keep_alive_s"] = math.inf if keep == AGES else _edge(r, keep)
     if use_prewarm:
         price = r["price"] * _param(r, PRICE_FACTOR)
         if fn["variant"] == EAGER:

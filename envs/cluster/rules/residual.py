@@ -10,7 +10,7 @@ import math
 
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.observe import observe
-from stoker.envs.cluster.tables import SCALAR_COUNT, f8_at, fn_at
+from stoker.envs.cluster.tables import SCALAR_COUNT, f8_at, fn_at, scratch_at
 
 LIMIT = 2.0
 """Largest absolute log-multiplier."""
@@ -19,7 +19,7 @@ LIMIT = 2.0
 @njit
 def residual_multiplier(r, f, t):
     """Set the multiplier of f, which has become idle at t, from row r's weights."""
-    features = r["features"]
+    features = scratch_at(r["scratch"], 0)["features"]
     observe(r, f, t, features)
     total = f8_at(r["theta"], SCALAR_COUNT)["v"]
     for k in range(SCALAR_COUNT):
