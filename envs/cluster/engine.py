@@ -29,6 +29,7 @@ from stoker.envs.cluster.instances import (
 )
 from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.links import finished, leave, relink
+from stoker.envs.cluster.order import rescore
 from stoker.envs.cluster.requests import dequeue, drop
 from stoker.envs.cluster.scaling import prewarm, scale, serve_waiting, wait_for_memory
 from stoker.envs.cluster.service import _claim, _run, arrive, complete, dispatch
@@ -207,7 +208,7 @@ def obey(r, f):
     """Carry out the standing orders of f that a new Decision may have changed."""
     fn = fn_at(r["fn"], f)
     t = r["now"]
-    fn["index_valid"] = 0
+    rescore(r, f)
     if fn["drop_head"]:
         fn["drop_head"] = 0
         if fn["queued"] > 0:

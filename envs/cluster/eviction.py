@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.bill import move_price
+from stoker.envs.cluster.features import UNIT_EDGE, bin_of
 from stoker.envs.cluster.instances import close_slot, open_slot, remove_instance
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.order import listed_fn, lower, place, sift_down, sift_up, slot_of
@@ -18,7 +19,7 @@ from stoker.envs.cluster.rules.hazard import hazard_score
 from stoker.envs.cluster.rules.lru import lru_priority
 from stoker.envs.cluster.rules.score import decision_score
 from stoker.envs.cluster.rules.size import size_priority
-from stoker.envs.cluster.tables import NONE, fn_at, gpu_at, inst_at
+from stoker.envs.cluster.tables import AGES, NONE, fn_at, gpu_at, inst_at
 
 LRU, GREEDY_DUAL, FREQ, SIZE, SCORE, HAZARD = 0, 1, 2, 3, 4, 5
 
@@ -36,11 +37,22 @@ def priority(r, f, t):
 
 
 @njit
-def score(r, f, age):
-    """Index of f under a scanning rule when it has been idle for `age`."""
-    if r["eviction"] == HAZARD:
-        return hazard_score(r, f, age)
-    return decision_score(r, f)
+def index_at(r, f, k):
+    """Index of f under a scanning rule at an idle age in bin k."""
+    return hazard_score(r, f, k) if r["eviction"] == HAZARD else decision_score(r, f)
+
+
+@njit
+def score(r, g, f, t):
+    """Index at t of a function idle on GPU g: read again when its age leaves the bin."""
+    slot = slot_of(r, g, f)
+    if t >= slot["score_until"]:
+        since = fn_at(r["fn"], f)["last_idle"]
+        k = bin_of(r["first_bin"], t - since)
+        slot["score"] = index_at(r, f, k)
+        open_end = k == AGES - 1
+        slot["score_until"] = math.inf if open_end else since + r["first_bin"] * UNIT_EDGE[k + 1]
+    return slot["score"]
 
 
 @njit
@@ -137,7 +149,7 @@ def _scan(r, g, t, limit):
     for k in range(gpu_at(r["gpu"], g)["listed"]):
         f = listed_fn(r, g, k)
         if slot_of(r, g, f)["idle"] > 0:
-            s = score(r, f, t - fn_at(r["fn"], f)["last_idle"])
+            s = score(r, g, f, t)
             if s < least or (best == NONE and limit == math.inf):
                 least = s
                 best = f
@@ -151,10 +163,8 @@ def _evictable_below(r, g, t, limit):
     for k in range(gpu_at(r["gpu"], g)["listed"]):
         f = listed_fn(r, g, k)
         slot = slot_of(r, g, f)
-        if slot["idle"] > 0:
-            fn = fn_at(r["fn"], f)
-            if score(r, f, t - fn["last_idle"]) < limit:
-                total += slot["idle"] * fn["bytes"]
+        if slot["idle"] > 0 and score(r, g, f, t) < limit:
+            total += slot["idle"] * fn_at(r["fn"], f)["bytes"]
     return total
 
 

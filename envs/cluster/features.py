@@ -23,9 +23,9 @@ OCTAVE = 5
 LOG_GROWTH = math.log(2.0) / OCTAVE
 UNIT_EDGE = 2.0 ** (np.arange(-1.0, AGES) / OCTAVE)
 UNIT_EDGE[0] = 0.0
-UNIT_EDGE.flags.writeable = False
-"""Edges of the bins where the first one is 1 wide: bin k is from edge k to edge k + 1.
-Shape: (73,)"""
+UNIT_WIDTH = np.diff(UNIT_EDGE)
+"""Edges and widths of the bins where the first one is 1 wide; bin k is from edge k to edge k + 1.
+Shapes: (73,), (72,)"""
 RATE_WINDOWS_S = (10.0, 60.0, 600.0, 3600.0)
 BIG = 1e12
 
@@ -83,10 +83,11 @@ def on_gap(r, f, gap):
     """Learn from the gap that an arrival has just ended."""
     fn = fn_at(r["fn"], f)
     fn["gaps"] += 1
-    fn["prev_gap"] = fn["gap"]
     fn["gap"] = gap
+    fn["prev_bin"] = fn["gap_bin"]
+    fn["gap_bin"] = bin_of(r["first_bin"], gap)
     if r["oracle"] == 0:
-        _count(r, fn, bin_of(r["first_bin"], gap))
+        _count(r, fn, fn["gap_bin"])
 
 
 @njit

@@ -11,6 +11,8 @@ from stoker.envs.cluster.features import UNIT_EDGE
 from stoker.envs.cluster.idleness import plan_idle
 from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.observe import observe
+from stoker.envs.cluster.order import rescore
+from stoker.envs.cluster.prefetch import bring_near
 from stoker.envs.cluster.rules.hazard import expert_mass
 from stoker.envs.cluster.tables import AGES, EXPERTS, NONE, f8_at, fn_at, req_at
 
@@ -61,7 +63,7 @@ def _act(r, k, mix, multiplier, variant):
     fn = fn_at(r["fn"], f)
     for e in range(EXPERTS):
         fn["mix"][e] = mix[k, e]
-    fn["index_valid"] = 0
+    rescore(r, f)
     fn["multiplier"] = multiplier[k]
     fn["variant"] = variant[k]
     fn["decision"] = r["decisions"]
@@ -79,6 +81,8 @@ def step_rows(rows, first, last, until, acting, plan, books):
 
     Args:
         rows: Shape: (B,)
+        first: row to begin with.
+        last: row before which to end.
         until: time to which each row runs. Shape: (B,)
         acting: whether `plan` holds decisions.
         plan: mix (B, E), multiplier (B,) and variant (B,) of the decisions; see IdlePlan.
@@ -89,6 +93,8 @@ def step_rows(rows, first, last, until, acting, plan, books):
     observation, terms, closes, likelihood, scale = books
     for k in range(first, last):
         r = rows[k]
+        if k + 1 < last:
+            bring_near(rows[k + 1])
         if r["pending"] != NONE:
             if not acting:
                 continue

@@ -11,6 +11,7 @@ from stoker.envs.cluster.events import PREWARM, push
 from stoker.envs.cluster.features import bin_of, foresee, on_gap, put_back
 from stoker.envs.cluster.instances import set_expiry
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.order import rescore
 from stoker.envs.cluster.rules.hazard import expert_mass, hazard_plan
 from stoker.envs.cluster.rules.hybrid_histogram import hybrid_gap, hybrid_plan
 from stoker.envs.cluster.rules.residual import residual_multiplier
@@ -60,7 +61,7 @@ def settle(r, i, t):
     fn = fn_at(r["fn"], f)
     if fn["inflight"] == 0 and fn["queued"] == 0:
         fn["last_idle"] = t
-        fn["index_valid"] = 0
+        rescore(r, f)
         if r["oracle"] != 0:
             foresee(r, f)
         if r["pause"] and r["pending"] == NONE:

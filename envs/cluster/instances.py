@@ -181,7 +181,9 @@ def make_ready(r, i, t):
     gpu["evictable"] += fn["bytes"]
     fn["loading"] -= 1
     fn["idle"] += 1
-    slot_of(r, inst["gpu"], inst["fn"])["idle"] += 1
+    slot = slot_of(r, inst["gpu"], inst["fn"])
+    slot["idle"] += 1
+    slot["score_until"] = -math.inf
     r["loads_now"] -= 1
     if inst["source"] == HOST:
         fn["host_busy"] -= 1
@@ -214,7 +216,9 @@ def make_idle(r, i, t):
     gpu["evictable"] += fn["bytes"]
     fn["idle"] += 1
     fn["busy"] -= 1
-    slot_of(r, inst["gpu"], inst["fn"])["idle"] += 1
+    slot = slot_of(r, inst["gpu"], inst["fn"])
+    slot["idle"] += 1
+    slot["score_until"] = -math.inf
     inst["idle_since"] = t
 
 

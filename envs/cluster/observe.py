@@ -69,6 +69,11 @@ def _log(x, scale):
 
 
 @njit
+def _log_count(x, scale):
+    return math.log(1.0 + x) / scale if x > 0 else 0.0
+
+
+@njit
 def _quantile(cdf, share, first):
     """First bin, from `first` on, at whose end the forecast has reached a share."""
     k = first
@@ -80,9 +85,9 @@ def _quantile(cdf, share, first):
 @njit
 def _coarse(counts, total, row, first):
     """A gap histogram's shares in coarse bins."""
+    scale = 1.0 / total if total > 0.0 else 0.0
     for k in range(COARSE):
-        three = counts[3 * k] + counts[3 * k + 1] + counts[3 * k + 2]
-        row[first + k] = three / total if total > 0.0 else 0.0
+        row[first + k] = scale * (counts[3 * k] + counts[3 * k + 1] + counts[3 * k + 2])
 
 
 @njit
@@ -98,12 +103,12 @@ def _cluster(r, row):
         cap += gpu["cap"]
     row[19] = 1.0 - used / cap
     row[20] = idle / cap
-    row[21] = math.log(1.0 + r["loads_now"]) / 4.0
+    row[21] = _log_count(r["loads_now"], 4.0)
     disk = link_at(r["link"], 0)
     waiting = disk["queued"] if disk["fifo"] else disk["active"]
-    row[22] = math.log(1.0 + waiting / disk["slots"]) / 4.0
-    row[23] = math.log(1.0 + r["queued"]) / 8.0
-    row[24] = math.log(1.0 + r["link_price"]) / 4.0
+    row[22] = _log_count(waiting / disk["slots"], 4.0)
+    row[23] = _log_count(r["queued"], 8.0)
+    row[24] = _log_count(r["link_price"], 4.0)
     return cap
 
 
@@ -118,9 +123,9 @@ def observe(r, f, t, row):
     cap = _cluster(r, row)
     for k in range(4):
         row[k] = _log(fn["rate"][k] * load, 8.0)
-    row[4] = bin_of(r["first_bin"], fn["gap"]) / AGES
-    row[5] = bin_of(r["first_bin"], fn["prev_gap"]) / AGES
-    row[6] = math.log(1.0 + fn["gaps"]) / 8.0
+    row[4] = fn["gap_bin"] / AGES
+    row[5] = fn["prev_bin"] / AGES
+    row[6] = _log_count(fn["gaps"], 8.0)
     row[7] = bin_of(r["first_bin"], age) / AGES
     row[8] = _log(load / r["first_bin"], 4.0)
     row[9] = _log(fn["bytes"] / cap, 8.0)

@@ -2,13 +2,16 @@
 
 For heap rules (lru, greedy_dual, freq, size) it is a binary heap whose keys may lag behind a
 function's priority as long as they are lower; they are corrected when they reach the top, so an
-ordinary warm start touches no heap. For scanning rules (score, hazard) it is a plain list.
+ordinary warm start touches no heap. For scanning rules (score, hazard) it is a plain list, and each
+function's score is kept for as long as it stands.
 """
 
 from __future__ import annotations
 
+import math
+
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.tables import NONE, fn_at, gf_at, gpu_at, i8_at
+from stoker.envs.cluster.tables import NONE, fn_at, gf_at, gpu_at, i8_at, inst_at
 
 
 @njit
@@ -99,3 +102,15 @@ def lower(r, f):
         if slot["pos"] != NONE and prio < slot["key"]:
             slot["key"] = prio
             sift_up(r, g, slot["pos"])
+
+
+@njit
+def rescore(r, f):
+    """Have the score of f read anew: its index, its orders or the start of its age have changed."""
+    fn = fn_at(r["fn"], f)
+    fn["index_valid"] = 0
+    i = fn["open_head"]
+    while i != NONE:
+        inst = inst_at(r["inst"], i)
+        slot_of(r, inst["gpu"], f)["score_until"] = -math.inf
+        i = inst["next"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.eviction import SCORE as FIRST_SCAN
-from stoker.envs.cluster.eviction import access, make_room, renew, score
+from stoker.envs.cluster.eviction import access, index_at, make_room, renew
+from stoker.envs.cluster.features import bin_of
 from stoker.envs.cluster.instances import start_instance
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.tables import NONE, fn_at, gpu_at, inst_at
@@ -107,7 +108,7 @@ def prewarm(r, f, t, keep_s):
         return False
     limit = 0.0
     if r["eviction"] >= FIRST_SCAN:
-        limit = score(r, f, t - fn["last_idle"])
+        limit = index_at(r, f, bin_of(r["first_bin"], t - fn["last_idle"]))
     g = choose_gpu(r, f, t, limit)
     if g == NONE:
         r["refused"] += 1

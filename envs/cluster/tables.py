@@ -55,7 +55,7 @@ FN = np.dtype(
         ("batch_timer", "f8"), ("prewarm_timer", "f8"),
         # what is known of its traffic (features.py)
         ("arrivals", "i8"), ("gaps", "i8"), ("last_arrival", "f8"), ("last_idle", "f8"),
-        ("gap", "f8"), ("prev_gap", "f8"), ("rate", "f8", (4,)),
+        ("gap", "f8"), ("gap_bin", "i8"), ("prev_bin", "i8"), ("rate", "f8", (4,)),
         ("slow_unit", "f8"), ("fast_unit", "f8"), ("slow_sum", "f8"), ("fast_sum", "f8"),
         ("slow", "f4", (AGES,)), ("fast", "f4", (AGES,)),
         ("foreseen", "i8"), ("left_out", "i8"),
@@ -91,8 +91,15 @@ GPU = np.dtype(
     ],
     align=True,
 )  # fmt: skip
-GF = np.dtype([("key", "f8"), ("pos", "i8"), ("n", "i8"), ("idle", "i8")], align=True)
-"""A function on a GPU: its place in the GPU's eviction order and how many instances it has."""
+GF = np.dtype(
+    [
+        ("key", "f8"), ("pos", "i8"), ("n", "i8"), ("idle", "i8"),
+        ("score", "f8"), ("score_until", "f8"),
+    ],
+    align=True,
+)  # fmt: skip
+"""A function on a GPU: its place in the GPU's eviction order, how many instances it has, and for
+scanning rules its score and the time until which that stands."""
 LINK = np.dtype(
     [
         ("rate", "f8"), ("fifo", "i8"), ("slots", "i8"), ("active", "i8"), ("queued", "i8"),

@@ -12,6 +12,7 @@ import pytest
 from stoker.baselines.bounds.hazard_oracle import bin_of, gap_bins, index_of
 from stoker.baselines.hazard import HazardIndex
 from stoker.baselines.hybrid_histogram import HybridHistogram
+from stoker.envs.cluster.features import bin_of as compiled_bin_of
 from stoker.envs.cluster.jit import entry
 from stoker.envs.cluster.rules.hazard import hazard_plan, hazard_score
 from stoker.envs.cluster.simulation import Simulation, simulate
@@ -30,7 +31,7 @@ def read_index(rows, f, ages, out):  # type: ignore[no-untyped-def]
     r = rows[0]
     fn_at(r["fn"], f)["index_valid"] = 0
     for k in range(ages.shape[0]):
-        out[k] = hazard_score(r, f, ages[k])
+        out[k] = hazard_score(r, f, compiled_bin_of(r["first_bin"], ages[k]))
 
 
 @entry

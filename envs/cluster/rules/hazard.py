@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.bill import touch_price
-from stoker.envs.cluster.features import OCTAVE, UNIT_EDGE, bin_of
+from stoker.envs.cluster.features import OCTAVE, UNIT_EDGE, UNIT_WIDTH, bin_of
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.rules.params import (
     COST_EXPONENT,
@@ -88,7 +88,7 @@ def expert_mass(r, f, e, k):
     if fn["gaps"] == 0:
         return prior
     if e == 3:
-        return OWN * _kernel(bin_of(r["first_bin"], fn["gap"]), k) + (1.0 - OWN) * prior
+        return OWN * _kernel(fn["gap_bin"], k) + (1.0 - OWN) * prior
     rate = fn["rate"][e - 2]
     below = math.exp(-rate * _edge(r, k))
     above = 0.0 if k == AGES - 1 else math.exp(-rate * _edge(r, k + 1))
@@ -112,10 +112,9 @@ def _add_exponential(r, scratch, share, rate):
 def _add_experts(r, f, scratch):
     """Distribution at the upper edges of what the last three experts say beside the prior."""
     fn = fn_at(r["fn"], f)
-    own = bin_of(r["first_bin"], fn["gap"])
     below = 0.0
     for k in range(AGES):
-        below += OWN * fn["mix"][3] * _kernel(own, k)
+        below += OWN * fn["mix"][3] * _kernel(fn["gap_bin"], k)
         scratch["rest"][k] = below
     _add_exponential(r, scratch, OWN * fn["mix"][4], fn["rate"][2])
     _add_exponential(r, scratch, OWN * fn["mix"][5], fn["rate"][3])
@@ -138,18 +137,20 @@ def forecast(r, f):
     if others:
         _add_experts(r, f, s)
     share /= r["prior_sum"] + FLAT
-    cdf, hold, first_bin = s["cdf"], s["hold"], r["first_bin"]
+    own, recent, prior, mass = fn["slow"], fn["fast"], r["prior"], s["gain"]
+    for k in range(AGES):
+        mass[k] = slow * own[k] + fast * recent[k] + share * prior[k] + share * FLAT / AGES
+    cdf, hold = s["cdf"], s["hold"]
     below = 0.0
     held = 0.0
     before = 0.0
     cdf[0] = hold[0] = 0.0
     for k in range(AGES):
-        below += slow * fn["slow"][k] + fast * fn["fast"][k] + share * (r["prior"][k] + FLAT / AGES)
+        below += mass[k]
         at = min(below + s["rest"][k] / total, 1.0) if others else min(below, 1.0)
-        width = first_bin * (UNIT_EDGE[k + 1] - UNIT_EDGE[k])
-        held += width * (1.0 - 0.5 * (before + at))
+        held += UNIT_WIDTH[k] * (1.0 - 0.5 * (before + at))
         cdf[k + 1] = before = at
-        hold[k + 1] = held
+        hold[k + 1] = r["first_bin"] * held
 
 
 @njit
@@ -167,17 +168,20 @@ def index_of(r, f, age):
     s = scratch_at(r["scratch"], 0)
     cdf, hold = s["cdf"], s["hold"]
     first = bin_of(r["first_bin"], age)
+    alive = 1.0 - cdf[first]
     best = 0.0
     for k in range(first + 1, AGES + 1):
         held = hold[k] - hold[first]
-        best = max(best, (cdf[k] - cdf[first]) / max(held, TINY) if held > TINY else 0.0)
+        if best * held > alive:  # not even all that is left could do better
+            break
+        if held > TINY:
+            best = max(best, (cdf[k] - cdf[first]) / held)
     return best * worth(r, f)
 
 
 @njit
 def _fill_index(r, f):
-    """Index of f at every age: slopes of the least concave majorant of F over H."""
-    forecast(r, f)
+    """Index of f at every age by the forecast: slopes of the least concave majorant of F over H."""
     fn = fn_at(r["fn"], f)
     s = scratch_at(r["scratch"], 0)
     cdf, hold, hull, rise, run = s["cdf"], s["hold"], s["hull"], s["rise"], s["run"]
@@ -201,12 +205,13 @@ def _fill_index(r, f):
 
 
 @njit
-def hazard_score(r, f, age):
-    """Index of function f after idling for `age` seconds, by a forecast made once a gap."""
+def hazard_score(r, f, k):
+    """Index of function f at an idle age in bin k, by a forecast made once a gap."""
     fn = fn_at(r["fn"], f)
     if fn["index_valid"] == 0:
+        forecast(r, f)
         _fill_index(r, f)
-    return fn["index"][bin_of(r["first_bin"], age)] * fn["multiplier"]
+    return fn["index"][k] * fn["multiplier"]
 
 
 @njit
@@ -262,7 +267,7 @@ def hazard_plan(r, f):
     touch_price(r, r["now"])
     use_prewarm = _param(r, USE_PREWARM) > 0.0 and fn["variant"] != NO_PREWARM
     fn["prewarm_after_s"] = math.inf
-    if r["rent"] == 0.0 and not (use_prewarm and r["price"] > 0.0):
+    if r["rent"] == 0.0 and r["price"] == 0.0:
         return
     forecast(r, f)
     load = fn["load_disk_s"]
