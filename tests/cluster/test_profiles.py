@@ -1,0 +1,309 @@
+"""Shipped profiles: form of the tables, rules, and what is built of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stoker.envs.cluster import profiles
+from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.profiles.figure import computed, table
+from stoker.envs.cluster.spec import Cluster
+from stoker.envs.workload import to_gpu
+
+CLASSES = ("A100", "H100", "H200", "L4", "A10", "T4")
+TABLES = ("gpus", "models", "systems", "storage")
+
+
+def leaves(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every figure under a node of a table, with its path."""
+    if isinstance(node, dict) and "value" in node:
+        yield path, node
+    elif isinstance(node, dict):
+        for key, below in node.items():
+            yield from leaves(below, f"{path}/{key}")
+
+
+def all_figures() -> list[tuple[str, dict[str, Any]]]:
+    return [found for name in TABLES for found in leaves(table(name), name)]
+
+
+def test_every_figure_has_a_value_a_source_and_a_flag() -> None:
+    assert len(all_figures()) > 200
+    for path, raw in all_figures():
+        assert set(raw) - {"gpu"} == {"value", "quality", "source"}, path
+        assert math.isfinite(raw["value"]) and raw["value"] > 0, path
+        assert raw["quality"] in profiles.QUALITIES, path
+        assert raw["source"] in table("sources"), path
+        assert raw.get("gpu", "A100") in CLASSES, path
+
+
+def test_nothing_but_names_and_figures_is_in_the_tables() -> None:
+    for name in TABLES:
+        for key, entry in table(name).items():
+            plain = {k for k, v in entry.items() if not isinstance(v, dict)}
+            assert plain <= {"product", "kind", "like"}, f"{name}/{key}"
+
+
+def test_every_source_is_used_and_says_what_and_where() -> None:
+    used = {raw["source"] for _, raw in all_figures()}
+    assert set(table("sources")) == used
+    for key, source in table("sources").items():
+        assert source["what"] and source["where"], key
+
+
+@pytest.mark.parametrize(
+    ("ending", "low", "high"),
+    [
+        ("memory_gib", 14, 150),
+        ("hbm_gib_s", 250, 5000),
+        ("weights_gib_s", 150, 5000),
+        ("cache_gib_s", 150, 5000),
+        ("pcie_gib_s", 14, 60),
+        ("pinned_gib_s", 9, 60),
+        ("pageable_gib_s", 4, 30),
+        ("dense_tflops", 60, 1000),
+        ("matmul_tflops", 40, 700),
+        ("layer_s", 1e-5, 1e-4),
+        ("context_s", 0.2, 0.5),
+        ("on_demand_usd_h", 0.3, 15),
+        ("spot_usd_h", 0.2, 15),
+        ("idle_w", 5, 150),
+        ("peak_w", 50, 800),
+        ("alpha_s", 1e-3, 0.1),
+        ("step_s", 1e-3, 0.1),
+        ("disk", 0.1, 60),
+        ("/gib_s", 0.1, 60),
+    ],
+)
+def test_units_are_sane(ending: str, low: float, high: float) -> None:
+    found = [(path, raw["value"]) for path, raw in all_figures() if path.endswith(ending)]
+    assert found
+    for path, value in found:
+        assert low <= value <= high, path
+
+
+def test_rates_stay_below_what_the_device_can_do() -> None:
+    for name in CLASSES:
+        known = {k: f.value for k, f in profiles.gpu_figures(name).items()}
+        assert known["pageable_gib_s"] < known["pinned_gib_s"] < known["pcie_gib_s"]
+        assert known["cache_gib_s"] < known["weights_gib_s"] < known["hbm_gib_s"]
+        assert known["matmul_tflops"] < known["dense_tflops"]
+        assert known["spot_usd_h"] <= known["on_demand_usd_h"]
+        assert known["idle_w"] < known["peak_w"] / 4
+
+
+# ---- rules
+
+
+def test_classes_without_measurements_follow_the_rules() -> None:
+    known = {name: {k: f.value for k, f in profiles.gpu_figures(name).items()} for name in CLASSES}
+    h100, h200, a100 = known["H100"], known["H200"], known["A100"]
+    faster = h200["hbm_gib_s"] / h100["hbm_gib_s"]
+    for field in ("weights_gib_s", "cache_gib_s"):
+        assert h200[field] == pytest.approx(h100[field] * faster, rel=1e-3)
+    assert h200["pinned_gib_s"] == h100["pinned_gib_s"]
+    for name in ("L4", "A10", "T4"):
+        here = known[name]
+        assert here["weights_gib_s"] == pytest.approx(0.783 * here["hbm_gib_s"], rel=2e-3)
+        assert here["cache_gib_s"] == pytest.approx(0.717 * here["hbm_gib_s"], rel=2e-3)
+        assert here["matmul_tflops"] == pytest.approx(0.757 * here["dense_tflops"], rel=2e-3)
+    for name in ("L4", "A10"):
+        assert known[name]["pinned_gib_s"] == a100["pinned_gib_s"]
+    for here in known.values():
+        assert here["pageable_gib_s"] == pytest.approx(0.48 * here["pinned_gib_s"], rel=2e-3)
+
+
+def test_a_measured_llm_by_hand() -> None:
+    # 210 steps of 8.731 ms; a prompt of 1155 tokens at 66.22 us; in each step 46.64 us and 1260.5
+    # cached tokens at 0.3616 us.
+    f = profiles.function("Llama-2-7B", "A100", max_batch=4)
+    assert f.alpha_s == pytest.approx(210 * 8.731e-3)
+    assert f.beta_s == pytest.approx(1155 * 66.22e-6 + 210 * (46.64e-6 + 1260.5 * 0.3616e-6))
+    # 12.5513 GiB of weights, 0.5 of context, 4 x 1366 tokens of 0.5 MiB.
+    assert f.device_gib == pytest.approx(12.5513 + 0.5 + 4 * 1366 * 0.5 / 1024)
+    assert (f.name, f.weights_gib, f.max_batch) == ("Llama-2-7B", 12.5513, 4)
+    used = profiles.figures("Llama-2-7B", "A100")
+    assert (used["alpha_s"].quality, used["beta_s"].quality) == ("measured", "derived")
+
+
+def test_an_llm_without_coefficients_by_hand() -> None:
+    # A step reads 14.1852 GiB at 1472 GiB/s and has 28 layers of 43.03 us.
+    f = profiles.function("Qwen2.5-7B", "A100", prompt_tokens=100.0, output_tokens=2.0)
+    assert f.alpha_s == pytest.approx(14.1852 / 1472 + 28 * 43.03e-6)
+    token_s = 2 * 7615616512 / 220.7e12
+    cached_s = 57344 / 2**30 / 1362
+    assert f.beta_s == pytest.approx(101 * token_s + 101 * cached_s)
+    for gpu, flag in (("A100", "derived"), ("L4", "extrapolated")):
+        assert profiles.figures("Qwen2.5-7B", gpu)["alpha_s"].quality == flag
+
+
+def test_int8_halves_what_is_read_and_held() -> None:
+    f = profiles.function("Llama-3.1-70B", "A100", dtype="int8", output_tokens=2.0)
+    assert f.weights_gib == pytest.approx(70553706496 / 2**30, abs=5e-5)
+    assert f.alpha_s == pytest.approx(65.7083 / 1472 + 80 * 43.03e-6)
+    used = profiles.figures("Llama-3.1-70B", "A100", dtype="int8")
+    assert used["alpha_s"].quality == "extrapolated"
+
+
+def test_a_mixture_of_experts_reads_its_active_weights() -> None:
+    f = profiles.function("Mixtral-8x7B", "H200", output_tokens=2.0)
+    active_gib = 86.9907 * 12879925248 / 46702792704
+    assert f.alpha_s == pytest.approx(active_gib / 3940 + 32 * 41.39e-6)
+
+
+def test_batch_models_scale_from_the_nearest_measured_class() -> None:
+    measured = profiles.function("ResNet-50", "T4")
+    assert (measured.alpha_s, measured.beta_s) == (0.002272, 0.0008238)
+    # L4 (121 TFLOP/s) is nearer to T4 (65) than to A100 (312); H100 to A100.
+    l4, h100 = profiles.function("ResNet-50", "L4"), profiles.function("ResNet-50", "H100")
+    assert (l4.alpha_s, l4.beta_s) == (0.002272, pytest.approx(0.0008238 * 65 / 121))
+    assert (h100.alpha_s, h100.beta_s) == (0.001727, pytest.approx(0.0002729 * 312 / 989))
+
+
+def test_a_like_model_scales_by_layers_and_work() -> None:
+    f = profiles.function("ViT-L/16", "A100")
+    # 24 layers against 12; 2 x 24 x 12 x 1024^2 x 197 FLOP against 2 x 12 x 12 x 768^2 x 128.
+    work = (24 * 1024**2 * 197) / (12 * 768**2 * 128)
+    assert f.alpha_s == pytest.approx(2 * 0.003826)
+    assert f.beta_s == pytest.approx(0.0003096 * work, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("model", "system", "load_s"),
+    [
+        ("Llama-3.1-8B", "torch", 4.4365),
+        ("Llama-3.1-8B", "sllm", 0.6784),
+        ("Qwen2.5-32B", "torch", 19.0898),
+        ("Qwen2.5-32B", "sllm", 3.2204),
+    ],
+)
+def test_a_load_takes_what_was_measured(model: str, system: str, load_s: float) -> None:
+    f = profiles.function(model, "H100", system=system)
+    cluster = Cluster(profiles.node("H100"), (f,))
+    assert cluster.load_s(0) == pytest.approx(1.26 + 0.35 + load_s)
+
+
+def test_a_load_measured_elsewhere_counts_as_extrapolated() -> None:
+    here = profiles.figures("Llama-3.1-8B", "H100")["load_gib_s"]
+    there = profiles.figures("Llama-3.1-8B", "A100")["load_gib_s"]
+    assert (here.quality, there.quality) == ("derived", "extrapolated")
+    assert here.value == there.value and "ServerlessLLM" in here.source
+
+
+def test_vllm_starts_slowly_and_warms_up() -> None:
+    f = profiles.function("Llama-3.1-8B", "A100", system="vllm")
+    assert (f.runtime_s, f.warmup_s) == (pytest.approx(36.9), 2.8)
+
+
+# ---- what is built
+
+
+@pytest.mark.parametrize("gpu", CLASSES)
+@pytest.mark.parametrize("model", profiles.models())
+def test_every_pair_builds_or_says_why_not(model: str, gpu: str) -> None:
+    try:
+        f = profiles.function(model, gpu)
+    except SpecError as error:
+        assert "\n" not in str(error)
+        assert error.field.endswith(("device_gib", "alpha_s"))
+        return
+    Cluster(profiles.node(gpu), (f,))
+    assert f.beta_s > 0.0
+    assert 0.0 < f.weights_gib < f.device_gib
+    assert profiles.quality(profiles.figures(model, gpu)) in profiles.QUALITIES
+
+
+def test_only_large_models_and_whisper_are_refused_on_an_a100() -> None:
+    refused = set()
+    for model in profiles.models():
+        try:
+            profiles.function(model, "A100")
+        except SpecError:
+            refused.add(model)
+    assert refused == {"Llama-3.1-70B", "Qwen2.5-72B", "Mixtral-8x7B", "Whisper-large-v3"}
+
+
+def test_what_the_caller_knows_better_is_taken() -> None:
+    f = profiles.function("Whisper-large-v3", "T4", name="asr", alpha_s=1.5, slo_s=10.0)
+    assert (f.name, f.alpha_s, f.beta_s, f.slo_s) == ("asr", 1.5, 0.0, 10.0)
+
+
+def test_a_node_has_the_devices_links_and_price_asked_for() -> None:
+    node = profiles.node("T4", count=2, storage="ebs_gp3", host_gib=64.0, price="spot")
+    assert [(g.kind, g.memory_gib, g.price_usd_h) for g in node.gpus] == [("T4", 14.75, 0.4039)] * 2
+    assert (node.host_gib, node.disk.gib_s, node.pcie.gib_s) == (64.0, 0.9313, 12.0)
+    assert profiles.node("A100").disk.gib_s == math.inf
+
+
+@pytest.mark.parametrize(
+    ("build", "field", "choice"),
+    [
+        (lambda: profiles.gpu("B300"), "gpu", "A100 | H100"),
+        (lambda: profiles.gpu("A100", price="free"), "price", "on_demand | spot"),
+        (lambda: profiles.node("A100", storage="tape"), "storage", "nvme"),
+        (lambda: profiles.function("GPT", "A100"), "model", "Llama-2-7B"),
+        (lambda: profiles.function("Llama-2-7B", "A1"), "gpu", "T4"),
+        (lambda: profiles.function("Llama-2-7B", "A100", system="x"), "system", "torch | sllm"),
+        (lambda: profiles.function("ResNet-50", "T4", dtype="int8"), "dtype of ResNet-50", "bf16"),
+        (
+            lambda: profiles.function("Llama-2-7B", "A100", output_tokens=0.0),
+            "output_tokens",
+            ">= 1",
+        ),
+    ],
+)
+def test_unknown_names_are_refused_with_the_choices(
+    build: Callable[[], object], field: str, choice: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        build()
+    assert caught.value.field == field
+    assert choice in caught.value.accepted
+    assert "\n" not in str(caught.value)
+
+
+def test_a_computed_figure_is_no_better_than_its_parts() -> None:
+    known = profiles.gpu_figures("A100")
+    measured, rough = known["memory_gib"], known["context_s"]
+    assert computed(1.0, measured, at_best="measured").quality == "measured"
+    assert computed(1.0, measured).quality == "derived"
+    both = computed(1.0, measured, rough, measured)
+    assert both.quality == "extrapolated"
+    assert both.source == f"{measured.source}; {rough.source}"
+    assert profiles.quality({"a": measured, "b": rough}) == "extrapolated"
+
+
+# ---- the files
+
+
+def test_the_tables_are_package_data() -> None:
+    folder = resources.files("stoker.envs.cluster.profiles")
+    for name in (*TABLES, "sources"):
+        assert yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def test_models_are_those_that_traces_are_mapped_to() -> None:
+    mapped = {m.name: (m.params, m.active_params, m.kv_bytes) for m in to_gpu.models()}
+    for name, expected in mapped.items():
+        known = table("models")[name]
+        params = known["params"]["value"]
+        active = known.get("active_params", {"value": params})["value"]
+        assert (params, active, known.get("cache_bytes", {"value": 0})["value"]) == expected
+    assert set(mapped) == set(profiles.models())
+
+
+def test_the_table_in_the_docs_agrees() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "profiles.md").read_text()
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    shown = {cells[0]: [float(c) for c in cells[1:]] for cells in lines if cells[0] in CLASSES}
+    fields = ["memory_gib", "pinned_gib_s", "on_demand_usd_h", "spot_usd_h", "idle_w", "peak_w"]
+    assert shown == {
+        name: [profiles.gpu_figures(name)[field].value for field in fields] for name in CLASSES
+    }
