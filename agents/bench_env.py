@@ -1,9 +1,11 @@
-"""Speed of the environment: the function view of `KeepAlive`, against the engine below it.
+"""Speed of `KeepAlive`: both views, against the engine below them, and the turn of an episode.
 
-Two loads: few requests a decision, where the budget is decisions a second, and many, where it is a
-share of the engine's speed on the same traffic without pauses.
+The cluster view decides for every function at every tick, with fewer requests than decisions: its
+budget is decisions a second. The function view decides at every idle event, so each decision has a
+request or more: its budget is a share of the engine's speed on the same requests of the same rows
+without pauses.
 
-Units: decisions or requests per CPU-second.
+Units: decisions or requests per CPU-second, milliseconds.
 """
 
 from __future__ import annotations
@@ -15,54 +17,94 @@ import numpy as np
 from omegaconf import DictConfig
 
 from stoker.agents.bench_figure import Figure
-from stoker.envs.function_view import NEUTRAL, FunctionVectorEnv
+from stoker.envs.cluster_view import ClusterVectorEnv
+from stoker.envs.function_view import NEUTRAL, FunctionVectorEnv, plan_of
 from stoker.envs.problems import SyntheticProblems
 
-ROWS, STEPS = 1024, 60
-SPARSE = SyntheticProblems(functions=8, hours=4.0, requests_per_s=0.01)
-DENSE = SyntheticProblems(functions=8, hours=0.5, requests_per_s=2.0)
+ROWS, STEPS, WARM = 256, 40, 100
+PROBLEMS = SyntheticProblems(functions=64, hours=4.0, requests_per_s=0.5)
 BUDGET, SHARE = 1e6, 0.7
 
 
 def measure(cfg: DictConfig) -> list[Figure]:
-    """Measure both loads."""
+    """Measure both views and an episode's turn."""
     rows = min(int(cfg.requests or ROWS), ROWS)
-    sparse = [steps(rows, SPARSE) for _ in range(cfg.repeats)]
-    dense = [steps(rows // 4 or 1, DENSE) for _ in range(cfg.repeats)]
-    rate = median(decisions for decisions, _ in sparse)
-    speed = median(requests for _, requests in dense)
-    bare = median(engine_alone(rows // 4 or 1, DENSE) for _ in range(cfg.repeats))
-    a_decision = median(requests / decisions for decisions, requests in sparse)
-    note = f"{a_decision:.1f} requests a decision, {rows} rows, neutral actions"
+    ticks = [tick_rate(max(rows // 4, 1)) for _ in range(cfg.repeats)]
+    events = [event_rate(rows) for _ in range(cfg.repeats)]
+    a_tick = (
+        f"{median(r for _, r in ticks):.1f} requests a decision, {PROBLEMS.functions} functions"
+    )
+    an_event = f"{median(r for _, r, _ in events):.1f} requests a decision, {rows} rows"
+    turn_ms = median(turn() for _ in range(cfg.repeats))
     return [
-        Figure("env", "function decisions", rate, "decisions/s", BUDGET, note=note),
-        Figure("env", "share of the engine's speed", speed / bare, "x", SHARE),
-    ]
+        Figure(
+            "env", "cluster view, decisions", median(d for d, _ in ticks), "decisions/s", BUDGET,
+            note=a_tick,
+        ),
+        Figure(
+            "env", "function view, decisions", median(d for d, _, _ in events), "decisions/s",
+            note=an_event,
+        ),
+        Figure(
+            "env", "function view, share of the engine's speed",
+            median(share for _, _, share in events), "x", SHARE,
+        ),
+        Figure("env", "end and start of an episode", turn_ms, "ms"),
+    ]  # fmt: skip
 
 
-def steps(rows: int, problems: SyntheticProblems) -> tuple[float, float]:
-    """Step an environment; return decisions and requests a CPU-second."""
-    env = FunctionVectorEnv(rows, problems)
+def tick_rate(rows: int) -> tuple[float, float]:
+    """Step the cluster view with random actions; return decisions a CPU-second, requests each."""
+    env = ClusterVectorEnv(rows, PROBLEMS, copy=False)
     env.reset(seed=0)
-    action = np.full(rows, NEUTRAL)
-    env.step(action)
-    before = int(env.sim.state.rows["next_req"].sum())
+    rng = np.random.default_rng(0)
+    actions = rng.integers(0, env.single_action_space.nvec[0], (STEPS, rows, PROBLEMS.functions))
+    env.step(actions[0])
+    before = _requests(env)
     began = time.process_time()
+    for action in actions[1:]:
+        env.step(action)
+    seconds = time.process_time() - began
+    decisions = actions[1:].size
+    return decisions / seconds, (_requests(env) - before) / decisions
+
+
+def event_rate(rows: int) -> tuple[float, float, float]:
+    """Step the function view; return decisions a CPU-second, requests each, share of the engine."""
+    env, action = _warm(rows)
+    before, began = _requests(env), time.process_time()
     for _ in range(STEPS):
         env.step(action)
     seconds = time.process_time() - began
-    # An episode that ends starts its row's count again: such steps count as no requests.
-    served = max(int(env.sim.state.rows["next_req"].sum()) - before, 0)
-    return rows * STEPS / seconds, served / seconds
+    requests = _requests(env) - before
+    bare, _ = _warm(rows)
+    bare.sim.state.rows["pause"] = 0
+    until = env.sim.state.rows["now"].copy()
+    before, began = _requests(bare), time.process_time()
+    bare.sim.run(until, plan_of(action, bare.mix(bare.sim.pending.observation)))
+    alone = (_requests(bare) - before) / (time.process_time() - began)
+    return rows * STEPS / seconds, requests / (rows * STEPS), requests / seconds / alone
 
 
-def engine_alone(rows: int, problems: SyntheticProblems) -> float:
-    """Run the same rows without a pause; return requests a CPU-second."""
-    env = FunctionVectorEnv(rows, problems)
-    env.reset(seed=0)
-    state = env.sim.state
-    state.rows["pause"], state.rows["pending"] = 0, -1
-    before = int(state.rows["next_req"].sum())
+def turn() -> float:
+    """Close a row's episode and start its next one: ms."""
+    env, _ = _warm(1)
     began = time.process_time()
-    env.sim.run(600.0)
-    return (int(state.rows["next_req"].sum()) - before) / (time.process_time() - began)
+    for _ in range(10):
+        env._finish(0)
+    return 100.0 * (time.process_time() - began)
+
+
+def _warm(rows: int) -> tuple[FunctionVectorEnv, np.ndarray]:
+    """Return an environment whose rows have filled their memory, and neutral actions."""
+    env = FunctionVectorEnv(rows, PROBLEMS)
+    env.reset(seed=0)
+    action = np.full(rows, NEUTRAL)
+    for _ in range(WARM):
+        env.step(action)
+    return env, action
+
+
+def _requests(env: FunctionVectorEnv | ClusterVectorEnv) -> int:
+    """Count the requests that have come so far."""
+    return int(env.sim.state.rows["next_req"].sum())

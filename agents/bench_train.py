@@ -16,15 +16,16 @@ from stoker.agents.event_ppo import EventPPO, Shell
 from stoker.envs.function_view import FunctionVectorEnv
 from stoker.envs.problems import SyntheticProblems
 
-ROWS, ROLLOUT, BATCH, EPOCHS = 1024, 32, 8192, 4
-STEPS = 4 * ROWS * ROLLOUT
+ROWS, ROLLOUT, BATCH, EPOCHS = 256, 128, 8192, 4
+PROBLEMS = SyntheticProblems(functions=64, hours=4.0, requests_per_s=0.5)
+"""Episodes of thousands of decisions, as in training; `bench what=env` has what a turn costs."""
 
 
 def measure(cfg: DictConfig) -> list[Figure]:
     """Train for a few rollouts after one that is not counted."""
     torch.set_num_threads(1)
     rows = min(int(cfg.requests or ROWS), ROWS)
-    core = FunctionVectorEnv(rows, SyntheticProblems(requests_per_s=0.01, hours=4.0))
+    core = FunctionVectorEnv(rows, PROBLEMS)
     spent = [0.0]
     step = core.step
 

@@ -124,7 +124,9 @@ class EventPPO(PPO):
         for _ in range(n_rollout_steps):
             observation = np.asarray(self._last_obs)
             with torch.no_grad():
-                action, _, log_prob = self.policy(torch.from_numpy(observation))
+                odds = self.policy.get_distribution(torch.from_numpy(observation))
+                action = odds.sample()
+                log_prob = odds.log_prob(action)
             function = env.info["function"]
             self._waiting.open(function, observation, action.numpy(), log_prob.numpy())
             self._last_obs, reward, over, _ = env.step(action.numpy())

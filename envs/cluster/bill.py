@@ -59,14 +59,8 @@ def touch_price(r, t):
         return
     r["price_t"] = t
     r["price_sum"] += dt * r["price"]
-    if r["price"] > 0.0:
-        used = 0
-        cap = 0
-        for g in range(r["gpus"]):
-            used += gpu_at(r["gpu"], g)["used"]
-            cap += gpu_at(r["gpu"], g)["cap"]
-        if cap - used > FREE_SHARE * cap:
-            r["price"] *= math.exp(-dt / (PRICE_DECAY_BINS * r["first_bin"]))
+    if r["price"] > 0.0 and r["cap"] - r["used"] > FREE_SHARE * r["cap"]:
+        r["price"] *= math.exp(-dt / (PRICE_DECAY_BINS * r["first_bin"]))
 
 
 @njit

@@ -119,6 +119,7 @@ def start_instance(r, f, g, t):
     inst["fn"], inst["gpu"], inst["state"] = f, g, STARTING
     inst["source"] = HOST if fn["host"] == 1 else COLD
     gpu["used"] += fn["bytes"]
+    r["used"] += fn["bytes"]
     gpu["peak"] = max(gpu["peak"], gpu["used"])
     gpu["loading"] += 1
     gpu["resident"] += 1
@@ -179,6 +180,7 @@ def make_ready(r, i, t):
     gpu = touch_gpu(r, inst["gpu"], t)
     gpu["loading"] -= 1
     gpu["evictable"] += fn["bytes"]
+    r["evictable"] += fn["bytes"]
     fn["loading"] -= 1
     fn["idle"] += 1
     slot = slot_of(r, inst["gpu"], inst["fn"])
@@ -201,6 +203,7 @@ def make_busy(r, i, t):
     gpu = touch_gpu(r, inst["gpu"], t)
     gpu["busy"] += 1
     gpu["evictable"] -= fn["bytes"]
+    r["evictable"] -= fn["bytes"]
     fn["idle"] -= 1
     fn["busy"] += 1
     slot_of(r, inst["gpu"], inst["fn"])["idle"] -= 1
@@ -214,6 +217,7 @@ def make_idle(r, i, t):
     gpu = touch_gpu(r, inst["gpu"], t)
     gpu["busy"] -= 1
     gpu["evictable"] += fn["bytes"]
+    r["evictable"] += fn["bytes"]
     fn["idle"] += 1
     fn["busy"] -= 1
     slot = slot_of(r, inst["gpu"], inst["fn"])
@@ -252,6 +256,7 @@ def _vacate(r, i, t):
     gpu = touch_gpu(r, g, t)
     charge(r, f, t)
     gpu["used"] -= fn["bytes"]
+    r["used"] -= fn["bytes"]
     gpu["resident"] -= 1
     fn["held"] -= fn["bytes"]
     fn["n"] -= 1
@@ -272,6 +277,7 @@ def _leave_idle(r, i):
     fn = fn_at(r["fn"], inst["fn"])
     close_slot(r, i)
     gpu_at(r["gpu"], inst["gpu"])["evictable"] -= fn["bytes"]
+    r["evictable"] -= fn["bytes"]
     fn["idle"] -= 1
     slot_of(r, inst["gpu"], inst["fn"])["idle"] -= 1
 

@@ -18,7 +18,6 @@ from stoker.envs.cluster.tables import (
     FEATURE_COUNT,
     SCALAR_COUNT,
     fn_at,
-    gpu_at,
     link_at,
     scratch_at,
 )
@@ -60,6 +59,7 @@ FEATURES = (
 """Name and meaning of every column."""
 K = FEATURE_COUNT
 assert (len(FEATURES), len(SCALARS)) == (FEATURE_COUNT, SCALAR_COUNT)
+FIRST_SHARED = 19
 TINY = 1e-9
 
 
@@ -74,12 +74,12 @@ def _log_count(x, scale):
 
 
 @njit
-def _quantile(cdf, share, first):
-    """First bin, from `first` on, at whose end the forecast has reached a share."""
-    k = first
-    while k < AGES - 1 and cdf[k + 1] < share:
-        k += 1
-    return k
+def _quantile(cdf, share):
+    """Bin in which the forecast reaches a share, over the number of bins."""
+    k = 0
+    for j in range(1, AGES):  # all of them: counting has no branch to guess
+        k += cdf[j] < share
+    return k / AGES
 
 
 @njit
@@ -91,36 +91,33 @@ def _coarse(counts, total, row, first):
 
 
 @njit
-def _cluster(r, row):
-    """What all functions share."""
-    used = 0
-    idle = 0
-    cap = 0
-    for g in range(r["gpus"]):
-        gpu = gpu_at(r["gpu"], g)
-        used += gpu["used"]
-        idle += gpu["evictable"]
-        cap += gpu["cap"]
-    row[19] = 1.0 - used / cap
-    row[20] = idle / cap
+def observe_cluster(r, row):
+    """Fill the columns from FIRST_SHARED to the histograms: what all functions share."""
+    row[19] = 1.0 - r["used"] / r["cap"]
+    row[20] = r["evictable"] / r["cap"]
     row[21] = _log_count(r["loads_now"], 4.0)
     disk = link_at(r["link"], 0)
     waiting = disk["queued"] if disk["fifo"] else disk["active"]
     row[22] = _log_count(waiting / disk["slots"], 4.0)
     row[23] = _log_count(r["queued"], 8.0)
     row[24] = _log_count(r["link_price"], 4.0)
-    return cap
 
 
 @njit
 def observe(r, f, t, row):
     """Fill `row` (Shape: (K,)) with the features of function f at t; the scratch is used."""
+    observe_cluster(r, row)
+    observe_own(r, f, t, row)
+
+
+@njit
+def observe_own(r, f, t, row):
+    """Fill the columns that belong to function f alone."""
     fn = fn_at(r["fn"], f)
     touch_price(r, t)
     age = max(t - fn["last_idle"], 0.0) if fn["arrivals"] > 0 else 0.0
     load = max(fn["load_disk_s"], TINY)
     gib = max(fn["gib"], MIN_GIB)
-    cap = _cluster(r, row)
     for k in range(4):
         row[k] = _log(fn["rate"][k] * load, 8.0)
     row[4] = fn["gap_bin"] / AGES
@@ -128,7 +125,7 @@ def observe(r, f, t, row):
     row[6] = _log_count(fn["gaps"], 8.0)
     row[7] = bin_of(r["first_bin"], age) / AGES
     row[8] = _log(load / r["first_bin"], 4.0)
-    row[9] = _log(fn["bytes"] / cap, 8.0)
+    row[9] = _log(fn["bytes"] / r["cap"], 8.0)
     row[10] = 1.0 if fn["host"] == 1 else 0.0
     forecast(r, f)
     index = index_of(r, f, age)
@@ -137,11 +134,9 @@ def observe(r, f, t, row):
     cdf = scratch_at(r["scratch"], 0)["cdf"]
     row[11] = cdf[bin_of(r["first_bin"], load)]
     row[12] = cdf[bin_of(r["first_bin"], even)]
-    tenth = _quantile(cdf, 0.1, 0)
-    half = _quantile(cdf, 0.5, tenth)
-    row[13] = tenth / AGES
-    row[14] = half / AGES
-    row[15] = _quantile(cdf, 0.9, half) / AGES
+    row[13] = _quantile(cdf, 0.1)
+    row[14] = _quantile(cdf, 0.5)
+    row[15] = _quantile(cdf, 0.9)
     row[16] = _log(index, 8.0)
     row[17] = _log(price, 8.0)
     row[18] = row[16] - row[17]

@@ -14,8 +14,8 @@ from stoker.envs.cluster.bill import charge
 from stoker.envs.cluster.host_tier import drop_host
 from stoker.envs.cluster.idle import TERMS, read_terms
 from stoker.envs.cluster.jit import entry, njit
-from stoker.envs.cluster.observe import FEATURES, K, observe
-from stoker.envs.cluster.tables import fn_at, gpu_at
+from stoker.envs.cluster.observe import FEATURES, FIRST_SHARED, K, observe_cluster, observe_own
+from stoker.envs.cluster.tables import SCALAR_COUNT, fn_at, gpu_at
 
 BOUND = 10.0
 """Observations are clipped at plus and minus this; nothing usual comes near."""
@@ -104,11 +104,17 @@ def observe_ticks(rows, which, slots, observation, tick, slo, scratch):
         for f in range(r["fns"]):
             _books(r, f, tick[k], scratch)
             row[f * width] = 1.0
-            observe(r, f, r["now"], row[f * width + 1 : (f + 1) * width])
+            own = row[f * width + 1 : (f + 1) * width]
+            observe_own(r, f, r["now"], own)
+            if f == 0:
+                observe_cluster(r, own)
+            for j in range(FIRST_SHARED, SCALAR_COUNT):
+                own[j] = row[1 + j]
+            _clip(own, 0, SCALAR_COUNT)  # the histograms are shares
         for j in range(r["fns"] * width, slots * width):
             row[j] = 0.0
         _cluster(r, row, slots * width, slo[k])
-        _clip(row, 0, slots * width + C)
+        _clip(row, slots * width, slots * width + C)
 
 
 @entry

@@ -94,6 +94,7 @@ def fill_node(row: Any, gpus: Records, links: Records, cluster: Cluster) -> None
     for k, gpu in enumerate(node.gpus):
         gpus[k]["cap"] = to_bytes(gpu.memory_gib)
         gpus[k]["exclusive"] = gpu.sharing == "exclusive"
+    row["cap"] = min(sum(gpus["cap"].tolist()), UNBOUNDED)
     gpus["run_head"] = gpus["run_tail"] = NONE
     for k, link in enumerate((node.disk,) + (node.pcie,) * len(node.gpus)):
         links[k]["rate"] = link.gib_s * GIB

@@ -159,6 +159,8 @@ ROW = np.dtype(
         ("link_price", "f8"),
         ("rent", "f8"), ("host_rent", "f8"), ("load_price", "f8"), ("drop_price", "f8"),
         ("first_bin", "f8"),
+        # memory of all GPUs
+        ("cap", "i8"), ("used", "i8"), ("evictable", "i8"),
         # host tier
         ("host_cap", "i8"), ("host_used", "i8"), ("host_t", "f8"), ("host_byte_s", "f8"),
         ("host_peak", "i8"),

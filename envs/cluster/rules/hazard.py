@@ -154,12 +154,17 @@ def forecast(r, f):
 
 
 @njit
+def _power(x, exponent):
+    return x if exponent == 1.0 else x**exponent
+
+
+@njit
 def worth(r, f):
     """Start-up time over size, each to its tuned exponent: s/GiB."""
     fn = fn_at(r["fn"], f)
     load = fn["load_host_s"] if fn["host_keep_alive_s"] > 0.0 else fn["load_disk_s"]
     gib = max(fn["gib"], MIN_GIB)
-    return load ** _param(r, COST_EXPONENT) / gib ** _param(r, SIZE_EXPONENT)
+    return _power(load, _param(r, COST_EXPONENT)) / _power(gib, _param(r, SIZE_EXPONENT))
 
 
 @njit
