@@ -96,7 +96,7 @@ class TraceProblems:
         )
         length = self.hours * 3600.0
         start = float(rng.uniform(0.0, self.workload.horizon_s - length))
-        part = self.workload.select(chosen).window(start, start + length)
+        part = self.workload.window(start, start + length).select(chosen)
         cluster = _problem(part, rng, self.ratios, self.disk, self.objective, self.first_bin_s)
         return cluster, part
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from typing import NoReturn
 
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.rules.params import DEFAULTS
@@ -36,7 +37,8 @@ def _require(condition: bool, field_name: str, value: object, accepted: str) -> 
 
 
 def _choice(field_name: str, value: str, kind: str) -> None:
-    _require(value in CHOICES[kind], field_name, value, " | ".join(CHOICES[kind]))
+    if value not in CHOICES[kind]:
+        raise SpecError(field_name, value, " | ".join(CHOICES[kind]))
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,18 @@ class Function:
     """Latency target of a request, arrival to completion."""
 
     def __post_init__(self) -> None:
-        at = f"function[{self.name}]"
         for name in ("weights_gib", "device_gib", "runtime_s", "warmup_s", "alpha_s", "beta_s"):
-            value = getattr(self, name)
-            _require(math.isfinite(value) and value >= 0.0, f"{at}.{name}", value, "finite, >= 0")
+            if not 0.0 <= getattr(self, name) < math.inf:
+                self._refuse(name, "finite, >= 0")
         for name in ("load_gib_s", "slo_s"):
-            _require(getattr(self, name) > 0.0, f"{at}.{name}", getattr(self, name), "> 0")
+            if not getattr(self, name) > 0.0:
+                self._refuse(name, "> 0")
         for name in ("max_batch", "concurrency"):
-            value = getattr(self, name)
-            _require(value >= 1, f"{at}.{name}", value, "an integer >= 1")
+            if not getattr(self, name) >= 1:
+                self._refuse(name, "an integer >= 1")
+
+    def _refuse(self, name: str, accepted: str) -> NoReturn:
+        raise SpecError(f"function[{self.name}].{name}", getattr(self, name), accepted)
 
 
 @dataclass(frozen=True)
@@ -215,14 +220,15 @@ class Cluster:
 
     def __post_init__(self) -> None:
         _require(len(self.functions) >= 1, "cluster.functions", 0, "at least one function")
-        seen: set[str] = set()
+        names = [f.name for f in self.functions]
+        if len(set(names)) < len(names):
+            twice = next(name for i, name in enumerate(names) if name in names[:i])
+            raise SpecError("function.name", twice, "names that differ")
         largest = max(g.memory_gib for g in self.node.gpus)
         for f in self.functions:
-            _require(f.name not in seen, "function.name", f.name, "names that differ")
-            seen.add(f.name)
-            at = f"function[{f.name}].device_gib"
-            fits = f.device_gib <= largest or self.drop_oversized
-            _require(fits, at, f.device_gib, f"<= {largest} (largest GPU)")
+            if f.device_gib > largest and not self.drop_oversized:
+                at = f"function[{f.name}].device_gib"
+                raise SpecError(at, f.device_gib, f"<= {largest} (largest GPU)")
         _require(self.first_bin_s > 0.0, "cluster.first_bin_s", self.first_bin_s, "> 0")
 
     @property

@@ -47,7 +47,7 @@ def durations_s(
     rng: np.random.Generator, n: int, low_s: float, high_s: float
 ) -> NDArray[np.float64]:
     """Draw mean durations of functions, clipped. Shape: (N,)."""
-    return np.clip(rng.lognormal(DURATION_LOG_MEAN, DURATION_LOG_SD, n), low_s, high_s)
+    return rng.lognormal(DURATION_LOG_MEAN, DURATION_LOG_SD, n).clip(low_s, high_s)
 
 
 def tokens(rng: np.random.Generator, mixture: Lognormal2, n: int) -> NDArray[np.int32]:

@@ -1,4 +1,6 @@
-"""Arrival processes, each a draw of sorted times in [0, horizon).
+"""Arrival processes, each a draw of sorted times that covers [0, horizon).
+
+Some draws have times outside of it, too; `within` marks those to keep.
 
 `mmpp2` has two states of exponential length, each with its own Poisson rate. Its two fits are to
 the code and the conversation service of the Azure LLM inference trace of 2023 (CC-BY 4.0): index
@@ -10,7 +12,9 @@ Shapes: N arrivals, S sojourns.  Units: seconds, requests per second.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +39,7 @@ class Mmpp2:
         for name in ("high_per_s", "low_per_s", "high_sojourn_s", "low_sojourn_s"):
             value = getattr(self, name)
             low_ok = value > 0.0 or (name == "low_per_s" and value == 0.0)
-            if not (np.isfinite(value) and low_ok):
+            if not (math.isfinite(value) and low_ok):
                 raise SpecError(f"mmpp2.{name}", value, "finite, > 0 (low_per_s may be 0)")
 
     @property
@@ -75,33 +79,37 @@ def gamma(rng: np.random.Generator, rate_per_s: float, horizon_s: float, cv: flo
     times: list[Times] = []
     while start_s < horizon_s:
         n = int((horizon_s - start_s) * rate_per_s) + 64
-        block = start_s + np.cumsum(rng.gamma(shape, mean_s / shape, n))
+        block = start_s + rng.gamma(shape, mean_s / shape, n).cumsum()
         times.append(block)
         start_s = float(block[-1])
-    drawn = np.concatenate(times)
-    return drawn[(drawn >= 0.0) & (drawn < horizon_s)]
+    return np.concatenate(times)
 
 
 def mmpp2(rng: np.random.Generator, process: Mmpp2, horizon_s: float) -> Times:
     """Draw an MMPP2 that starts in its long-run state. Shape: (N,)."""
-    lengths_s = np.array([process.low_sojourn_s, process.high_sojourn_s])
-    rates = np.array([process.low_per_s, process.high_per_s])
-    first = int(rng.random() < lengths_s[1] / lengths_s.sum())
+    lengths_s = np.array([process.high_sojourn_s, process.low_sojourn_s])
+    rates = np.array([process.high_per_s, process.low_per_s])
+    pair_s = process.high_sojourn_s + process.low_sojourn_s
+    if rng.random() >= process.high_sojourn_s / pair_s:  # the low state comes first
+        lengths_s, rates = lengths_s[::-1], rates[::-1]
     blocks: list[Times] = []
     reached_s = 0.0
     while reached_s < horizon_s:
-        pairs = int((horizon_s - reached_s) / lengths_s.sum()) + 8
-        drawn = rng.exponential(size=(pairs, 2)) * lengths_s[[first, 1 - first]]
-        blocks.append(drawn.ravel())
+        pairs = int((horizon_s - reached_s) / pair_s) + 8
+        drawn = rng.exponential(size=(pairs, 2)) * lengths_s
+        blocks.append(drawn)
         reached_s += float(drawn.sum())
     sojourns_s = np.concatenate(blocks)
-    starts_s = np.cumsum(sojourns_s) - sojourns_s
-    state = (np.arange(len(sojourns_s)) + first) % 2
-    counts = rng.poisson(rates[state] * sojourns_s)
-    times = rng.random(int(counts.sum())) * np.repeat(sojourns_s, counts)
-    times += np.repeat(starts_s, counts)
+    counts = rng.poisson(sojourns_s * rates).ravel()
+    sojourns_s = sojourns_s.ravel()
+    starts_s = sojourns_s.cumsum() - sojourns_s
+    times = rng.random(int(counts.sum()))
+    begun = slice(starts_s.searchsorted(horizon_s))  # later sojourns only advance the generator
+    times = times[: int(counts[begun].sum())]
+    times *= sojourns_s[begun].repeat(counts[begun])
+    times += starts_s[begun].repeat(counts[begun])
     times.sort()
-    return times[times < horizon_s]
+    return times
 
 
 def timer(rng: np.random.Generator, period_s: float, horizon_s: float, jitter_s: float) -> Times:
@@ -109,18 +117,30 @@ def timer(rng: np.random.Generator, period_s: float, horizon_s: float, jitter_s:
     ticks = np.arange(rng.random() * period_s, horizon_s, period_s)
     times = ticks + rng.normal(0.0, jitter_s, len(ticks))
     times.sort()
-    return times[(times >= 0.0) & (times < horizon_s)]
+    return times
 
 
 def diurnal(times: Times, horizon_s: float, depth: float, peak_h: float) -> Times:
     """Bend a process in operational time so that its rate follows 1 + depth cos(day). Shape: (N,).
 
-    The mean rate over the horizon stays; gaps between neighbours stretch at night.
+    The mean rate over the horizon stays; gaps between neighbours stretch at night. Each time is
+    bent by itself, so those of several processes may be passed at once.
     """
     if depth == 0.0:
         return times
+    bent: Times = np.interp(times, *_clocks(horizon_s, depth, peak_h))
+    return np.minimum(bent, math.nextafter(horizon_s, 0.0))
+
+
+@lru_cache(maxsize=8)
+def _clocks(horizon_s: float, depth: float, peak_h: float) -> tuple[Times, Times]:
+    """Operational time at every minute up to the horizon, and the minutes. Shapes: (M,), (M,)."""
     day_s, grid_s = 86400.0, np.linspace(0.0, horizon_s, max(2, int(horizon_s / 60.0) + 1))
     phase = 2.0 * np.pi * (grid_s - peak_h * 3600.0) / day_s
     passed = grid_s + depth * day_s / (2.0 * np.pi) * (np.sin(phase) - np.sin(phase[0]))
-    bent = np.interp(times, passed * (horizon_s / passed[-1]), grid_s)
-    return np.minimum(bent, np.nextafter(horizon_s, 0.0))
+    return passed * (horizon_s / passed[-1]), grid_s
+
+
+def within(times: Times, horizon_s: float) -> NDArray[np.bool_]:
+    """Mark the times in [0, horizon). Shape: (N,)."""
+    return (times >= 0.0) & (times < horizon_s)

@@ -32,18 +32,18 @@ def resident_s(
     count = len(functions)
     if not len(workload):
         return np.zeros(count)
-    order = np.argsort(workload.function, kind="stable")
+    order = workload.function.argsort(kind="stable")
     function = workload.function[order]
     arrival_s = workload.arrival_s[order]
-    end_s = np.minimum(
-        arrival_s + _service_s(workload, functions)[order] + ttl_s, workload.horizon_s
-    )
+    end_s = arrival_s + _service_s(workload, functions)[order] + ttl_s
+    np.minimum(end_s, workload.horizon_s, out=end_s)
     # A running maximum over all rows stays within a function when each one lies above the last.
     shift_s = function * (workload.horizon_s + 1.0)
     end_s = np.maximum.accumulate(end_s + shift_s) - shift_s
-    until_s = np.append(arrival_s[1:], workload.horizon_s)
-    until_s[np.flatnonzero(np.diff(function))] = workload.horizon_s
-    held_s = np.maximum(np.minimum(until_s, end_s) - arrival_s, 0.0)
+    np.minimum(end_s, workload.horizon_s, out=end_s)
+    same = function[1:] == function[:-1]
+    np.minimum(end_s[:-1], arrival_s[1:], out=end_s[:-1], where=same)
+    held_s = np.maximum(end_s - arrival_s, 0.0)
     return np.asarray(np.bincount(function, weights=held_s, minlength=count), np.float64)
 
 

@@ -9,7 +9,9 @@ Shapes: N requests, F functions.  Units: seconds, requests per second.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,9 @@ from stoker.envs.workload import marginals, processes
 from stoker.envs.workload.workload import Workload
 
 VERSION = "synthetic-1"
-TIMER_PERIODS_S = (60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
+TIMER, POISSON, GAMMA, MMPP2 = range(4)
+"""Processes of a function, in the order of `Mix`."""
+TIMER_PERIODS_S = np.array([60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0])
 FASTEST_TIMER_PER_S = 1.5 / TIMER_PERIODS_S[0]
 """Faster functions are no timers: their requests would go missing."""
 
@@ -36,7 +40,7 @@ class Mix:
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if not (np.isfinite(value) and value >= 0.0):
+            if not (math.isfinite(value) and value >= 0.0):
                 raise SpecError(f"mix.{f.name}", value, "finite, >= 0")
         if self.total == 0.0:
             raise SpecError("mix", 0.0, "one share > 0")
@@ -54,7 +58,7 @@ def generate(
     hours: float = 2.0,
     requests_per_s: float = 2.0,
     zipf: float = 1.0,
-    mix: Mix | None = None,
+    mix: Mix = Mix(),
     gamma_cv: float = 4.0,
     burst_fit: str = "azure_llm_2023_code",
     timer_jitter_s: float = 1.0,
@@ -84,30 +88,34 @@ def generate(
     """
     _check(functions, hours, requests_per_s, zipf, gamma_cv, timer_jitter_s, diurnal_depth)
     fit = _fit(burst_fit)
-    mix = mix or Mix()
     horizon_s = hours * 3600.0
-    popularity = np.arange(1, functions + 1, dtype=np.float64) ** -zipf
-    rates = requests_per_s * popularity / popularity.sum()
+    rates, periods_s = _rates(functions, requests_per_s, zipf)
     kinds = _deal(rng, rates, mix)
 
-    def draw(kind: int, rate: float) -> processes.Times:
-        if kind == 0:
-            return processes.timer(rng, _period_s(rate), horizon_s, timer_jitter_s)
-        if kind == 1:
-            times = processes.poisson(rng, rate, horizon_s)
-        elif kind == 2:
-            times = processes.gamma(rng, rate, horizon_s, gamma_cv)
-        else:
-            times = processes.mmpp2(rng, fit.at_rate(rate), horizon_s)
-        return processes.diurnal(times, horizon_s, diurnal_depth, diurnal_peak_h)
+    def draw(kind: int, rate: float, period_s: float) -> processes.Times:
+        if kind == TIMER:
+            return processes.timer(rng, period_s, horizon_s, timer_jitter_s)
+        if kind == POISSON:
+            return processes.poisson(rng, rate, horizon_s)
+        if kind == GAMMA:
+            return processes.gamma(rng, rate, horizon_s, gamma_cv)
+        return processes.mmpp2(rng, fit.at_rate(rate), horizon_s)
 
-    pairs = zip(kinds.tolist(), rates.tolist(), strict=True)
-    arrival_s, function = _merge([draw(kind, rate) for kind, rate in pairs])
+    rows = zip(kinds.tolist(), rates.tolist(), periods_s.tolist(), strict=True)
+    drawn = [draw(*row) for row in rows]
+    arrival_s = np.concatenate(drawn)
+    function = np.arange(functions, dtype=np.int32).repeat([len(times) for times in drawn])
+    kept = processes.within(arrival_s, horizon_s)
+    arrival_s, function = arrival_s[kept], function[kept]
+    by_day = (kinds != TIMER)[function]
+    arrival_s[by_day] = processes.diurnal(
+        arrival_s[by_day], horizon_s, diurnal_depth, diurnal_peak_h
+    )
+    order = arrival_s.argsort(kind="stable")
+    arrival_s, function = arrival_s[order], function[order]
     service_s = marginals.durations_s(rng, functions, *service_range_s)[function]
-    width = len(str(functions - 1))
-    names = tuple(f"f{i:0{width}d}" for i in range(functions))
     source = f"{VERSION}; {functions} functions, {hours:g} h, {requests_per_s:g}/s, zipf {zipf:g}"
-    return Workload(arrival_s, function, names, horizon_s, service_s, source=source)
+    return Workload(arrival_s, function, _names(functions), horizon_s, service_s, source=source)
 
 
 def mmpp2(
@@ -129,7 +137,7 @@ def mmpp2(
     """
     process = _fit(fit)
     for label, value in (("hours", hours), ("rate_factor", rate_factor)):
-        if not (np.isfinite(value) and value > 0.0):
+        if not (math.isfinite(value) and value > 0.0):
             raise SpecError(label, value, "finite, > 0")
     process = processes.Mmpp2(
         process.high_per_s * rate_factor,
@@ -139,6 +147,7 @@ def mmpp2(
     )
     horizon_s = hours * 3600.0
     arrival_s = processes.mmpp2(rng, process, horizon_s)
+    arrival_s = arrival_s[processes.within(arrival_s, horizon_s)]
     n = len(arrival_s)
     prompt, output = marginals.TOKENS[fit]
     return Workload(
@@ -158,27 +167,33 @@ def _deal(rng: np.random.Generator, rates: NDArray[np.float64], mix: Mix) -> NDA
     Timers go to functions slow enough for one of the usual periods, while there are such.
     """
     functions = len(rates)
-    slow = rng.permutation(np.flatnonzero(rates <= FASTEST_TIMER_PER_S))
-    timers = slow[: round(functions * mix.timer / mix.total)]
-    others = rng.permutation(np.setdiff1d(np.arange(functions), timers))
-    shares = np.cumsum([mix.poisson, mix.gamma, mix.mmpp2])
-    shares = shares / shares[-1] if shares[-1] else np.ones(3)
-    edges = np.rint(shares * len(others))
-    kinds = np.zeros(functions, np.int64)
-    kinds[others] = 1 + np.searchsorted(edges, np.arange(len(others)), side="right")
+    slow = rng.permutation((rates <= FASTEST_TIMER_PER_S).nonzero()[0])
+    kinds = np.full(functions, POISSON)
+    kinds[slow[: round(functions * mix.timer / mix.total)]] = TIMER
+    others = rng.permutation((kinds != TIMER).nonzero()[0])
+    rest = mix.poisson + mix.gamma + mix.mmpp2
+    if rest:
+        kinds[others[round(mix.poisson / rest * len(others)) :]] = GAMMA
+        kinds[others[round((mix.poisson + mix.gamma) / rest * len(others)) :]] = MMPP2
     return kinds
 
 
-def _period_s(rate_per_s: float) -> float:
-    """Find the usual period nearest in ratio to a rate."""
-    return min(TIMER_PERIODS_S, key=lambda period_s: abs(np.log(period_s * rate_per_s)))
+@lru_cache(maxsize=8, typed=True)
+def _rates(
+    functions: int, requests_per_s: float, zipf: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Share the rate out by popularity, and find the usual period nearest in ratio. Shape: (F,)."""
+    popularity = np.arange(1, functions + 1, dtype=np.float64) ** -zipf
+    rates = requests_per_s * popularity / popularity.sum()
+    nearest = np.abs(np.log(rates[:, None] * TIMER_PERIODS_S)).argmin(axis=1)
+    return rates, TIMER_PERIODS_S[nearest]
 
 
-def _merge(drawn: list[processes.Times]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    arrival_s = np.concatenate(drawn)
-    function = np.repeat(np.arange(len(drawn), dtype=np.int32), [len(times) for times in drawn])
-    order = np.argsort(arrival_s, kind="stable")
-    return arrival_s[order], function[order]
+@lru_cache(maxsize=8)
+def _names(functions: int) -> tuple[str, ...]:
+    """Name functions by number, zero-padded so that they sort."""
+    width = len(str(functions - 1))
+    return tuple(f"f{i:0{width}d}" for i in range(functions))
 
 
 def _fit(name: str) -> processes.Mmpp2:
@@ -200,10 +215,10 @@ def _check(
         raise SpecError("functions", functions, "an integer >= 1")
     positive = {"hours": hours, "requests_per_s": requests_per_s, "gamma_cv": gamma_cv}
     for name, value in positive.items():
-        if not (np.isfinite(value) and value > 0.0):
+        if not (math.isfinite(value) and value > 0.0):
             raise SpecError(name, value, "finite, > 0")
     for name, value in {"zipf": zipf, "timer_jitter_s": timer_jitter_s}.items():
-        if not (np.isfinite(value) and value >= 0.0):
+        if not (math.isfinite(value) and value >= 0.0):
             raise SpecError(name, value, "finite, >= 0")
     if not 0.0 <= diurnal_depth <= 1.0:
         raise SpecError("diurnal_depth", diurnal_depth, "0..1")

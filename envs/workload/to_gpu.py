@@ -79,8 +79,7 @@ def lognormal(
 ) -> tuple[Function, ...]:
     """Draw sizes and start-up times independently of the traffic."""
     count = len(workload.names)
-    sizes_gib = rng.lognormal(math.log(SIZE_MEDIAN_GIB), SIZE_SIGMA, count)
-    sizes_gib = np.clip(sizes_gib, *SIZE_RANGE_GIB)
+    sizes_gib = rng.lognormal(math.log(SIZE_MEDIAN_GIB), SIZE_SIGMA, count).clip(*SIZE_RANGE_GIB)
     runtimes_s = rng.lognormal(math.log(RUNTIME_MEDIAN_S), RUNTIME_SIGMA, count)
     slowest, fastest = LOAD_RANGE_GIB_S
     rates_gib_s = np.exp(rng.uniform(math.log(slowest), math.log(fastest), count))
@@ -176,9 +175,8 @@ def mean_service_s(workload: Workload, rng: np.random.Generator) -> NDArray[np.f
         return durations_s
     requests = np.bincount(workload.function, minlength=count)
     total_s = np.bincount(workload.function, weights=workload.service_s, minlength=count)
-    seen = requests > 0
-    durations_s[seen] = np.clip(total_s[seen] / requests[seen], *SERVICE_RANGE_S)
-    return durations_s
+    np.divide(total_s, requests, out=durations_s, where=requests > 0)
+    return durations_s.clip(*SERVICE_RANGE_S)
 
 
 def node(

@@ -6,7 +6,7 @@ Shapes: N requests, F functions.  Units: seconds from the start of the workload,
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,25 +50,30 @@ class Workload:
         if n:
             self._check_rows()
         end = float(self.arrival_s[-1]) if n else 0.0
-        if not (np.isfinite(self.horizon_s) and self.horizon_s >= end and self.horizon_s > 0.0):
+        if not (end <= self.horizon_s < np.inf and self.horizon_s > 0.0):
             raise SpecError("workload.horizon_s", self.horizon_s, f"a time > 0 and >= {end}")
 
     def _check_rows(self) -> None:
-        bad = np.flatnonzero(~(np.isfinite(self.arrival_s) & (self.arrival_s >= 0.0)))
-        if len(bad):
-            at = int(bad[0])
-            raise SpecError(f"workload.arrival_s[{at}]", float(self.arrival_s[at]), "a time >= 0")
-        late = np.flatnonzero(np.diff(self.arrival_s) < 0.0)
-        if len(late):
-            at = int(late[0]) + 1
-            accepted = f"at least the arrival before it ({self.arrival_s[at - 1]})"
-            raise SpecError(f"workload.arrival_s[{at}]", float(self.arrival_s[at]), accepted)
+        arrival_s = self.arrival_s
+        ascending = bool((arrival_s[1:] >= arrival_s[:-1]).all())  # not so where one is NaN
+        if not (ascending and arrival_s[0] >= 0.0 and arrival_s[-1] < np.inf):
+            self._refuse_arrivals()
         lo, hi = int(self.function.min()), int(self.function.max())
         if lo < 0 or hi >= len(self.names):
             raise SpecError("workload.function", lo if lo < 0 else hi, f"0..{len(self.names) - 1}")
-        if self.service_s is not None and not bool(np.all(self.service_s >= 0.0)):
+        if self.service_s is not None and not self.service_s.min() >= 0.0:
             at = int(np.flatnonzero(~(self.service_s >= 0.0))[0])
             raise SpecError(f"workload.service_s[{at}]", float(self.service_s[at]), "a time >= 0")
+
+    def _refuse_arrivals(self) -> NoReturn:
+        arrival_s = self.arrival_s
+        bad = np.flatnonzero(~(np.isfinite(arrival_s) & (arrival_s >= 0.0)))
+        if len(bad):
+            at, accepted = int(bad[0]), "a time >= 0"
+        else:
+            at = int(np.flatnonzero(np.diff(arrival_s) < 0.0)[0]) + 1
+            accepted = f"at least the arrival before it ({arrival_s[at - 1]})"
+        raise SpecError(f"workload.arrival_s[{at}]", float(arrival_s[at]), accepted)
 
     def __len__(self) -> int:
         return len(self.arrival_s)

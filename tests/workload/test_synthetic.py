@@ -116,6 +116,54 @@ def test_half_of_the_day_before_and_after_the_peak_differ_by_the_depth() -> None
     assert len(times) == per_hour.sum()
 
 
+def test_bending_several_processes_at_once_bends_each() -> None:
+    horizon_s = 14_400.0
+    apart = [processes.poisson(rng(seed), 0.1, horizon_s) for seed in range(3)]
+    bent = [processes.diurnal(times, horizon_s, 0.3, 14.0) for times in apart]
+    together = processes.diurnal(np.concatenate(apart), horizon_s, 0.3, 14.0)
+    assert together.tobytes() == np.concatenate(bent).tobytes()
+
+
+@pytest.mark.parametrize("rate_per_s", [1e-5, 1e-3, 1.0])
+def test_every_process_draws_sorted_times(rate_per_s: float) -> None:
+    horizon_s = 3_600.0
+    fit = processes.FITS["azure_llm_2023_code"].at_rate(rate_per_s)
+    for seed in range(5):
+        for times in (
+            processes.timer(rng(seed), 1.0 / rate_per_s, horizon_s, 30.0),
+            processes.poisson(rng(seed), rate_per_s, horizon_s),
+            processes.gamma(rng(seed), rate_per_s, horizon_s, 4.0),
+            processes.mmpp2(rng(seed), fit, horizon_s),
+        ):
+            assert np.all(np.diff(times) >= 0.0)
+
+
+def test_traffic_ends_before_the_horizon() -> None:
+    assert processes.within(np.array([-0.1, 0.0, 9.9, 10.0]), 10.0).tolist() == [0, 1, 1, 0]
+    for seed in range(5):
+        for w in (generate(rng(seed), timer_jitter_s=300.0), mmpp2(rng(seed), hours=0.02)):
+            assert w.arrival_s.min() >= 0.0 and w.arrival_s.max() < w.horizon_s
+
+
+@pytest.mark.parametrize(
+    ("mix", "expected"),
+    [
+        (synthetic.Mix(), [10, 6, 2, 2]),
+        (synthetic.Mix(timer=0.0), [0, 11, 6, 3]),
+        (synthetic.Mix(0.0, 0.0, 1.0, 1.0), [0, 0, 10, 10]),
+        (synthetic.Mix(1.0, 0.0, 0.0, 0.0), [20, 0, 0, 0]),
+    ],
+)
+def test_processes_are_dealt_in_exact_shares(mix: synthetic.Mix, expected: list[int]) -> None:
+    kinds = synthetic._deal(rng(), np.full(20, 0.001), mix)
+    assert np.bincount(kinds, minlength=4).tolist() == expected
+
+
+def test_only_functions_too_fast_for_a_timer_are_dealt_another_process() -> None:
+    kinds = synthetic._deal(rng(), np.full(20, 1.0), synthetic.Mix(1.0, 0.0, 0.0, 0.0))
+    assert set(kinds.tolist()) == {synthetic.POISSON}
+
+
 def test_token_draws_match_the_trace_they_were_fitted_to() -> None:
     w = mmpp2(rng(), fit="azure_llm_2023_code", hours=24.0)
     assert w.prompt_tokens is not None and w.output_tokens is not None
