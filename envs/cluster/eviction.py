@@ -12,7 +12,7 @@ from stoker.envs.cluster.bill import move_price
 from stoker.envs.cluster.features import UNIT_EDGE, bin_of
 from stoker.envs.cluster.instances import close_slot, open_slot, remove_instance
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.order import listed_fn, lower, place, sift_down, sift_up, slot_of
+from stoker.envs.cluster.order import listed_fn, lower, place, place_of, sift_down, sift_up, slot_of
 from stoker.envs.cluster.rules.freq import freq_priority
 from stoker.envs.cluster.rules.greedy_dual import greedy_dual_priority
 from stoker.envs.cluster.rules.hazard import hazard_score
@@ -43,16 +43,15 @@ def index_at(r, f, k):
 
 
 @njit
-def score(r, g, f, t):
-    """Index at t of a function idle on GPU g: read again when its age leaves the bin."""
-    slot = slot_of(r, g, f)
-    if t >= slot["score_until"]:
-        since = fn_at(r["fn"], f)["last_idle"]
+def _score(r, place, t):
+    """Index at t of the function at a place; read again when its age leaves the bin."""
+    if t >= place["until"]:
+        since = fn_at(r["fn"], place["fn"])["last_idle"]
         k = bin_of(r["first_bin"], t - since)
-        slot["score"] = index_at(r, f, k)
+        place["score"] = index_at(r, place["fn"], k)
         open_end = k == AGES - 1
-        slot["score_until"] = math.inf if open_end else since + r["first_bin"] * UNIT_EDGE[k + 1]
-    return slot["score"]
+        place["until"] = math.inf if open_end else since + r["first_bin"] * UNIT_EDGE[k + 1]
+    return place["score"]
 
 
 @njit
@@ -147,12 +146,16 @@ def _scan(r, g, t, limit):
     best = NONE
     least = limit
     for k in range(gpu_at(r["gpu"], g)["listed"]):
-        f = listed_fn(r, g, k)
-        if slot_of(r, g, f)["idle"] > 0:
-            s = score(r, g, f, t)
-            if s < least or (best == NONE and limit == math.inf):
-                least = s
-                best = f
+        place = place_of(r, g, k)
+        s = _score(r, place, t)
+        if s < least:
+            least = s
+            best = place["fn"]
+    if best == NONE and limit == math.inf:
+        for k in range(gpu_at(r["gpu"], g)["listed"]):
+            f = listed_fn(r, g, k)
+            if slot_of(r, g, f)["idle"] > 0:
+                return f, math.inf
     return best, least
 
 
@@ -161,10 +164,10 @@ def _evictable_below(r, g, t, limit):
     """Idle bytes on GPU g of functions whose index is below `limit`."""
     total = 0
     for k in range(gpu_at(r["gpu"], g)["listed"]):
-        f = listed_fn(r, g, k)
-        slot = slot_of(r, g, f)
-        if slot["idle"] > 0 and score(r, g, f, t) < limit:
-            total += slot["idle"] * fn_at(r["fn"], f)["bytes"]
+        place = place_of(r, g, k)
+        if _score(r, place, t) < limit:
+            f = place["fn"]
+            total += slot_of(r, g, f)["idle"] * fn_at(r["fn"], f)["bytes"]
     return total
 
 

@@ -13,7 +13,7 @@ from stoker.envs.cluster.events import EXPIRE, PHASE, push, quantize
 from stoker.envs.cluster.host_tier import drop_host, hold_host, host_room, set_host_expiry
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.links import join
-from stoker.envs.cluster.order import delist, enlist, slot_of
+from stoker.envs.cluster.order import count_idle, delist, enlist, slot_of
 from stoker.envs.cluster.tables import (
     COLD,
     FETCHING,
@@ -183,9 +183,7 @@ def make_ready(r, i, t):
     r["evictable"] += fn["bytes"]
     fn["loading"] -= 1
     fn["idle"] += 1
-    slot = slot_of(r, inst["gpu"], inst["fn"])
-    slot["idle"] += 1
-    slot["score_until"] = -math.inf
+    count_idle(r, inst["gpu"], inst["fn"], 1)
     r["loads_now"] -= 1
     if inst["source"] == HOST:
         fn["host_busy"] -= 1
@@ -206,7 +204,7 @@ def make_busy(r, i, t):
     r["evictable"] -= fn["bytes"]
     fn["idle"] -= 1
     fn["busy"] += 1
-    slot_of(r, inst["gpu"], inst["fn"])["idle"] -= 1
+    count_idle(r, inst["gpu"], inst["fn"], -1)
 
 
 @njit
@@ -220,9 +218,7 @@ def make_idle(r, i, t):
     r["evictable"] += fn["bytes"]
     fn["idle"] += 1
     fn["busy"] -= 1
-    slot = slot_of(r, inst["gpu"], inst["fn"])
-    slot["idle"] += 1
-    slot["score_until"] = -math.inf
+    count_idle(r, inst["gpu"], inst["fn"], 1)
     inst["idle_since"] = t
 
 
@@ -279,7 +275,7 @@ def _leave_idle(r, i):
     gpu_at(r["gpu"], inst["gpu"])["evictable"] -= fn["bytes"]
     r["evictable"] -= fn["bytes"]
     fn["idle"] -= 1
-    slot_of(r, inst["gpu"], inst["fn"])["idle"] -= 1
+    count_idle(r, inst["gpu"], inst["fn"], -1)
 
 
 @njit

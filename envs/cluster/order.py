@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.tables import NONE, fn_at, gf_at, gpu_at, i8_at, inst_at
+from stoker.envs.cluster.tables import NONE, fn_at, gf_at, gpu_at, inst_at, order_at
 
 
 @njit
@@ -21,15 +21,21 @@ def slot_of(r, g, f):
 
 
 @njit
+def place_of(r, g, k):
+    """The record of place k of GPU g's order."""
+    return order_at(r["order"], g * r["fns"] + k)
+
+
+@njit
 def listed_fn(r, g, k):
     """Function at place k of GPU g's order."""
-    return i8_at(r["order"], g * r["fns"] + k)["v"]
+    return place_of(r, g, k)["fn"]
 
 
 @njit
 def place(r, g, k, f):
     """Put function f at place k."""
-    i8_at(r["order"], g * r["fns"] + k)["v"] = f
+    place_of(r, g, k)["fn"] = f
     slot_of(r, g, f)["pos"] = k
 
 
@@ -70,11 +76,20 @@ def sift_down(r, g, k, n):
 
 
 @njit
+def _forget_score(r, g, k, idle):
+    """The score at place k must be read anew; where nothing is idle it is out of the running."""
+    at = place_of(r, g, k)
+    at["score"] = math.inf
+    at["until"] = -math.inf if idle > 0 else math.inf
+
+
+@njit
 def enlist(r, g, f):
     """Add a function that has become resident on GPU g."""
     gpu = gpu_at(r["gpu"], g)
     slot_of(r, g, f)["key"] = fn_at(r["fn"], f)["prio"]
     place(r, g, gpu["listed"], f)
+    _forget_score(r, g, gpu["listed"], 0)
     gpu["listed"] += 1
     sift_up(r, g, gpu["listed"] - 1)
 
@@ -88,7 +103,9 @@ def delist(r, g, f):
     gpu["listed"] -= 1
     n = gpu["listed"]
     if k != n:
-        place(r, g, k, listed_fn(r, g, n))
+        last, hole = place_of(r, g, n), place_of(r, g, k)
+        hole["score"], hole["until"] = last["score"], last["until"]
+        place(r, g, k, last["fn"])
         sift_up(r, g, k)
         sift_down(r, g, slot_of(r, g, listed_fn(r, g, k))["pos"], n)
 
@@ -112,5 +129,15 @@ def rescore(r, f):
     i = fn["open_head"]
     while i != NONE:
         inst = inst_at(r["inst"], i)
-        slot_of(r, inst["gpu"], f)["score_until"] = -math.inf
+        slot = slot_of(r, inst["gpu"], f)
+        _forget_score(r, inst["gpu"], slot["pos"], slot["idle"])
         i = inst["next"]
+
+
+@njit
+def count_idle(r, g, f, change):
+    """One idle instance of f more (1) or less (-1) on GPU g."""
+    slot = slot_of(r, g, f)
+    slot["idle"] += change
+    if change > 0 or slot["idle"] == 0:
+        _forget_score(r, g, slot["pos"], slot["idle"])

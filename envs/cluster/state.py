@@ -23,6 +23,7 @@ from stoker.envs.cluster.tables import (
     INST,
     LINK,
     NONE,
+    ORDER,
     REQ,
     ROW,
     SCRATCH,
@@ -148,7 +149,7 @@ class State:
         self.gpu = np.zeros((b, g), GPU)
         self.link = np.zeros((b, 1 + g), LINK)
         self.gf = np.zeros((b, g * f), GF)
-        self.order = np.zeros((b, g * f), np.int64)
+        self.order = np.zeros((b, g * f), ORDER)
         self.inst = new_instances(b, max(64, 2 * f))
         self.heap = np.zeros((b, max(1024, 8 * f)), EVENT)
         self.effect = np.zeros((b, 0), EFFECT)

@@ -91,15 +91,10 @@ GPU = np.dtype(
     ],
     align=True,
 )  # fmt: skip
-GF = np.dtype(
-    [
-        ("key", "f8"), ("pos", "i8"), ("n", "i8"), ("idle", "i8"),
-        ("score", "f8"), ("score_until", "f8"),
-    ],
-    align=True,
-)  # fmt: skip
-"""A function on a GPU: its place in the GPU's eviction order, how many instances it has, and for
-scanning rules its score and the time until which that stands."""
+GF = np.dtype([("key", "f8"), ("pos", "i8"), ("n", "i8"), ("idle", "i8")], align=True)
+"""A function on a GPU: its place in the GPU's eviction order and how many instances it has."""
+ORDER = np.dtype([("fn", "i8"), ("score", "f8"), ("until", "f8")], align=True)
+"""A place in that order; for scanning rules the score and the time until which it stands."""
 LINK = np.dtype(
     [
         ("rate", "f8"), ("fifo", "i8"), ("slots", "i8"), ("active", "i8"), ("queued", "i8"),
@@ -120,7 +115,6 @@ HYBRID = np.dtype([("count", "i8", (240,)), ("total", "i8"), ("oob", "i8")], ali
 """Idle-time histogram of the hybrid histogram policy: 240 bins of one minute."""
 F8 = np.dtype([("v", "f8")])
 I4 = np.dtype([("v", "i4")])
-I8 = np.dtype([("v", "i8")])
 
 SCRATCH = np.dtype(
     [
@@ -204,5 +198,5 @@ def _reference(dtype: np.dtype[Any]) -> Any:
 fn_at, inst_at, gpu_at, gf_at = _reference(FN), _reference(INST), _reference(GPU), _reference(GF)
 link_at, req_at, event_at = _reference(LINK), _reference(REQ), _reference(EVENT)
 effect_at, f8_at, i4_at = _reference(EFFECT), _reference(F8), _reference(I4)
-i8_at, scratch_at = _reference(I8), _reference(SCRATCH)
+order_at, scratch_at = _reference(ORDER), _reference(SCRATCH)
 hybrid_at = _reference(HYBRID)

@@ -58,7 +58,10 @@ def check_order(sim: Simulation, k: int, g: int) -> None:
     fns = int(sim.state.rows[k]["fns"])
     gf = sim.state.gf[k][g * fns : (g + 1) * fns]
     gpu, prio = sim.state.gpu[k, g], sim.state.fn[k]["prio"]
-    listed = sim.state.order[k][g * fns : g * fns + int(gpu["listed"])]
+    places = sim.state.order[k][g * fns : g * fns + int(gpu["listed"])]
+    listed = places["fn"]
+    away = gf["idle"][listed] == 0
+    assert np.all(places["score"][away] == np.inf) and np.all(places["until"][away] == np.inf)
     assert sorted(listed.tolist()) == np.flatnonzero(gf["n"] > 0).tolist()
     for place, f in enumerate(listed):
         assert gf[f]["pos"] == place
