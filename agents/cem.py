@@ -81,7 +81,7 @@ def search(
     sigma: float = 0.3,
     warmup_s: float = 0.0,
     log: Callable[[int, float, float], None] = lambda generation, best, mean: None,
-) -> NDArray[np.float64]:
+) -> tuple[NDArray[np.float64], int]:
     """Search the weights on problems drawn anew in every generation; zero is always a candidate.
 
     Args:
@@ -98,8 +98,9 @@ def search(
         log: called with generation, best and mean log cost relative to the heuristic.
 
     Returns:
-        Weights on the raw features, and the bias. Shape: (T,)
+        Weights on the raw features, and the bias (shape (T,)); requests simulated.
     """
+    requests = 0
     mean, spread = observations[:, :SCALES].mean(axis=0), observations[:, :SCALES].std(axis=0)
     spread[spread < CONSTANT] = np.inf  # a constant feature gets no weight
     center, width = np.zeros(SCALES + 1), np.full(SCALES + 1, sigma)
@@ -107,13 +108,15 @@ def search(
         drawn = center + width * rng.standard_normal((population, SCALES + 1))
         drawn[0], drawn[1] = 0.0, center
         raw = np.stack([_raw(theta, mean, spread) for theta in drawn])
-        dollars = costs(raw, [sample(rng) for _ in range(problems)], rules, warmup_s=warmup_s)
+        replayed = [sample(rng) for _ in range(problems)]
+        requests += population * sum(len(workload) for _, workload in replayed)
+        dollars = costs(raw, replayed, rules, warmup_s=warmup_s)
         score = np.log(dollars / dollars[0]).mean(axis=1)
         best = drawn[np.argsort(score, kind="stable")[:elites]]
         center = 0.3 * center + 0.7 * best.mean(axis=0)
         width = np.maximum(0.3 * width + 0.7 * best.std(axis=0), 0.02)
         log(generation, float(score.min()), float(score[1]))
-    return _raw(center, mean, spread)
+    return _raw(center, mean, spread), requests
 
 
 def _raw(

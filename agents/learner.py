@@ -94,6 +94,8 @@ class Trained:
     """Candidate that validation preferred; `heuristic` if none was better."""
     scores: dict[str, float] = field(default_factory=dict)
     """Validation cost of every candidate over the base heuristic's."""
+    simulated_requests: int = 0
+    """By the learner; validation, which chooses, is not counted."""
 
 
 class ModulePolicy(IdlePolicy):
@@ -183,6 +185,7 @@ def train(
         report("collect", min(done, settings.collect), settings.collect)
 
     data = forecast.collect(env, settings.collect, settings.seed, collected)
+    simulated = env.simulated
     candidates: dict[str, nn.Module] = {"heuristic": Greedy(None, None, 0.0)}
     head = None
     if settings.forecast:
@@ -192,10 +195,14 @@ def train(
         )
         candidates["forecast"] = Greedy(head, None, 0.0)
     if settings.algorithm == "cem":
-        theta = _search(problems, data.observation, rules, settings, warmup_s, writer, report)
+        theta, searched = _search(
+            problems, data.observation, rules, settings, warmup_s, writer, report
+        )
+        simulated += searched
         candidates |= {f"residual x {s:g}": cem.LinearResidual(theta, s) for s in SHRINKS}
     else:
         logits = _ppo(env, folder, settings, report, opponents or {}, resume)
+        simulated += env.simulated
         candidates |= {f"residual x {s:g}": Greedy(None, logits, s) for s in SHRINKS}
         if head is not None:
             candidates["forecast + residual"] = Greedy(head, logits, 1.0)
@@ -211,12 +218,13 @@ def train(
     np.save(folder / OBSERVATIONS, data.observation[:10_000])
     full_card = {
         **(card or {}), "settings": asdict(settings), "chosen": chosen, "validation": scores,
+        "simulated_requests": simulated,
     }  # fmt: skip
     bundle = write_bundle(
         folder / "bundle", candidates[chosen], data.observation[:10_000], rules,
         validation[0][0].first_bin_s, full_card,
     )  # fmt: skip
-    return Trained(bundle, chosen, scores)
+    return Trained(bundle, chosen, scores, simulated)
 
 
 def _ppo(
@@ -255,8 +263,8 @@ def _search(
     warmup_s: float,
     writer: SummaryWriter,
     report: Progress,
-) -> NDArray[np.float64]:
-    """Train a linear residual by the cross-entropy method."""
+) -> tuple[NDArray[np.float64], int]:
+    """Train a linear residual by the cross-entropy method; also count the requests simulated."""
 
     def log(generation: int, best: float, center: float) -> None:
         writer.add_scalar("cem/best_log_cost", best, generation)

@@ -135,6 +135,7 @@ def show(trained: Trained, folder: Path) -> None:
     for name, value in sorted(trained.scores.items(), key=lambda item: item[1]):
         mark = "  <- deployed" if name == trained.chosen else ""
         console.print(f"  {name:<22} {value:.4f}{mark}")
+    console.print(f"requests simulated by the learner: {trained.simulated_requests:,}")
     console.print(f"bundle in {trained.bundle}")
     console.print(f"tensorboard --logdir {folder / 'tensorboard'}")
 

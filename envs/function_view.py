@@ -118,6 +118,11 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
             raise SpecError("reset", None, "to be called before the first step")
         return self._sim
 
+    @property
+    def simulated(self) -> int:
+        """Requests simulated since the last reset, warm-up included, over all rows."""
+        return self._past + int(self.sim.state.rows["next_req"].sum())
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
@@ -130,6 +135,7 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
             warmup_s=self.warmup_s, functions=self.problems.functions, gpus=self.problems.gpus,
         )  # fmt: skip
         self._totals = np.zeros((self.num_envs, len(TERMS)))
+        self._past = 0
         self._before = np.zeros(self.num_envs)
         self._sim.run(self.warmup_s)
         for k in range(self.num_envs):
@@ -201,6 +207,7 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
         self._ended[k] = (self._totals[k] + terms.sum(axis=0), summary)
         self._totals[k] = 0.0
         self._episode[k] += 1
+        self._past += int(sim.state.rows[k]["next_req"])
         sim.load(k, *self._draw(k), warmup_s=self.warmup_s)
         sim.run_row(k, self.warmup_s)
         self._forget(k)
