@@ -32,7 +32,7 @@ def unlinked(case: Case) -> Case:
     spread = 1e-3 * (np.arange(len(w)) * 0.6180339887 % 1.0)
     moved = replace(w, arrival_s=np.sort(w.arrival_s + spread), horizon_s=1e4)
     return Case(
-        replace(case.cluster, node=node, functions=functions), moved, case.seed, case.tick_s
+        replace(case.cluster, nodes=node, functions=functions), moved, case.seed, case.tick_s
     )
 
 
