@@ -13,7 +13,7 @@ nothing here is compiled and nothing is measured.
 | `pagurus.py` | idle test, what an idle container can be lent to, time of a lent start |
 | `tetris.py` | bytes of models that share tensors, with reference counts |
 | `torpor.py` | late binding: run in place, copy from a peer GPU, or swap in from the host |
-| `arguments.py` | range checks of the arguments |
+| `arguments.py` | range checks of the arguments, the page size |
 
 Units: seconds, GiB, GiB/s throughout.
 """

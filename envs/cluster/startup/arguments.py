@@ -1,4 +1,4 @@
-"""Range checks shared by the start-up mechanisms.
+"""Range checks and the page size that the start-up mechanisms share.
 
 Every check raises SpecError with the field, the value and the accepted range.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.errors import SpecError
+
+PAGE_GIB = 4096.0 / 2**30
 
 
 def require(condition: bool, field: str, value: object, accepted: str) -> None:

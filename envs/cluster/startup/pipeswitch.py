@@ -121,7 +121,8 @@ class Layers:
         computed_s = list(accumulate(self.compute_s, initial=0.0))
         states: list[dict[Groups, float]] = [{} for _ in range(n)]
         states[0][()] = 0.0
-        best, best_s = (n,), self.finish_s((n,))
+        best: Groups = (n,)
+        best_s = self.finish_s(best)
         for i in range(n):
             for groups, done_s in _undominated(states[i]):
                 overhead_s = (len(groups) + 1) * self.alpha_s
