@@ -14,8 +14,9 @@ PipeSwitch (`pipeswitch.even_s`). In the limit of many groups without overhead i
 Follows the paper's late binding, pipelined execution and use of the GPU interconnect (abstract,
 read); the order of the sources is recalled, sections and code were not looked up. Where NVLink is
 the faster link the least latency gives that order. Two swaps behind one PCIe switch share its rate:
-pass the rate that is left. Queueing by required requests and eviction are not modelled here. Quoted, not reproduced: hundreds of functions on 4 GPUs; cost of GPUs down
-70 % for users, 65 % for the platform.
+pass the rate that is left. Queueing by required requests and eviction are not modelled here.
+Quoted, not reproduced: hundreds of functions on 4 GPUs; cost of GPUs down 70 % for users, 65 % for
+the platform.
 
 Units: seconds, GiB, GiB/s.
 """
