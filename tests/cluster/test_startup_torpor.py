@@ -75,6 +75,7 @@ def test_many_groups_without_overhead_hide_the_shorter_part() -> None:
         ({"pcie_gib_s": 0.0}, "pcie_gib_s"),
         ({"nvlink_gib_s": 0.0}, "nvlink_gib_s"),
         ({"groups": 0}, "groups"),
+        ({"groups": float("nan")}, "groups"),
     ],
 )
 def test_bad_swaps_are_refused_by_name(change: dict[str, float], field: str) -> None:

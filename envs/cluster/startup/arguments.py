@@ -35,4 +35,4 @@ def share(field: str, value: float) -> None:
 
 def count(field: str, value: int, least: int = 1) -> None:
     """Accept an integer from `least` on."""
-    require(value == int(value) and value >= least, field, value, f"an integer >= {least}")
+    require(float(value).is_integer() and value >= least, field, value, f"an integer >= {least}")
