@@ -31,7 +31,7 @@ from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.links import finished, leave, relink
 from stoker.envs.cluster.order import rescore
 from stoker.envs.cluster.requests import dequeue, drop
-from stoker.envs.cluster.scaling import prewarm, scale, serve_waiting, wait_for_memory
+from stoker.envs.cluster.scaling import fits, prewarm, scale, serve_waiting, wait_for_memory
 from stoker.envs.cluster.service import _claim, _run, arrive, complete, dispatch
 from stoker.envs.cluster.tables import (
     FETCHING,
@@ -209,6 +209,9 @@ def obey(r, f):
     fn = fn_at(r["fn"], f)
     t = r["now"]
     rescore(r, f)
+    if fn["gpu_class"] != NONE and not fits(r, f):
+        fn["gpu_class"] = NONE
+        r["clipped"] += 1
     if fn["drop_head"]:
         fn["drop_head"] = 0
         if fn["queued"] > 0:

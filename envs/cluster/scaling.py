@@ -17,7 +17,7 @@ SPARE = 32
 
 
 @njit
-def _suits(r, fn, gpu):
+def _suits(fn, gpu):
     """Whether the function's orders allow this class of GPU."""
     return fn["gpu_class"] == NONE or fn["gpu_class"] == gpu["kind"]
 
@@ -36,7 +36,7 @@ def choose_gpu(r, f, t, limit):
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         free = gpu["cap"] - gpu["used"]
-        if free >= need and _suits(r, fn, gpu):
+        if free >= need and _suits(fn, gpu):
             if r["placement"] == FIRST_FIT:
                 return g
             cost = placement_cost(r, f, g, free)
@@ -47,7 +47,7 @@ def choose_gpu(r, f, t, limit):
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         room = gpu["cap"] - gpu["used"] + gpu["evictable"]
-        if (room >= need or r["futile"]) and _suits(r, fn, gpu):
+        if (room >= need or r["futile"]) and _suits(fn, gpu):
             cost = placement_cost(r, f, g, room)
             if cost < least:
                 best, least = g, cost
@@ -72,11 +72,13 @@ def wait_for_memory(r, f):
 
 @njit
 def fits(r, f):
-    """Whether some GPU can hold an instance of f at all."""
-    largest = 0
+    """Whether some GPU of the class that it may use can hold an instance of f at all."""
+    fn = fn_at(r["fn"], f)
     for g in range(r["gpus"]):
-        largest = max(largest, gpu_at(r["gpu"], g)["cap"])
-    return largest >= fn_at(r["fn"], f)["bytes"]
+        gpu = gpu_at(r["gpu"], g)
+        if gpu["cap"] >= fn["bytes"] and _suits(fn, gpu):
+            return True
+    return False
 
 
 @njit
