@@ -38,7 +38,7 @@ def mask_of(cluster: Cluster, slots: int) -> NDArray[np.bool_]:
     mask[:, 0] = True
     mask[: len(cluster.functions), :DEVICE] = True
     for f, function in enumerate(cluster.functions):
-        mask[f, DEVICE:] = 0.0 < function.weights_gib <= cluster.node.host_gib
+        mask[f, DEVICE:] = 0.0 < function.weights_gib <= cluster.host_gib
     return mask
 
 

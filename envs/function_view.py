@@ -216,9 +216,8 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
     def _forget(self, k: int) -> None:
         """Leave what the warm-up has cost out of the books of row k."""
         fn = self.sim.state.fn[k]
-        for name in ("acc_wait_s", "acc_gib_s", "acc_host_gib_s", "acc_shadow", "acc_load_s"):
-            fn[name] = 0.0
-        fn["acc_drops"] = 0
+        for name in ("wait_s", "gib_s", "host_gib_s", "rent", "shadow", "load_s", "drops"):
+            fn[f"acc_{name}"] = 0
         fn["held_t"] = self.sim.state.rows[k]["now"]
         fn["held_price"] = self.sim.state.rows[k]["price_sum"]
 

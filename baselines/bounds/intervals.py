@@ -80,7 +80,8 @@ class Intervals:
 def function_costs(cluster: Cluster) -> FunctionCosts:
     """Tabulate sizes, least start-up times and slots of a cluster's functions."""
     functions = cluster.functions
-    hosted = np.array([0.0 < cluster.node.host_gib >= f.weights_gib for f in functions])
+    hosted = np.array([0.0 < cluster.host_gib >= f.weights_gib for f in functions])
+    host_usd_gib_s = min(n.host_price_usd_gib_h for n in cluster.all_nodes) / 3600.0
     load_s = np.array([cluster.load_s(fn, "disk") for fn in range(len(functions))])
     from_host = np.array([cluster.load_s(fn, "host") for fn in range(len(functions))])
     return FunctionCosts(
@@ -88,9 +89,9 @@ def function_costs(cluster: Cluster) -> FunctionCosts:
         load_s=load_s,
         host_load_s=np.where(hosted, from_host, load_s),
         hosted=hosted,
-        host_usd_s=np.array([f.weights_gib * cluster.host_usd_gib_s for f in functions]),
+        host_usd_s=np.array([f.weights_gib * host_usd_gib_s for f in functions]),
         slots=np.array([f.concurrency * f.max_batch for f in functions], np.int64),
-        service_s=np.array([f.alpha_s + f.beta_s for f in functions]),
+        service_s=np.array([min(sum(f.service(k)) for k in cluster.kinds) for f in functions]),
     )
 
 

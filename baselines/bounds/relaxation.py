@@ -119,12 +119,8 @@ class Relaxation:
 
 
 def device_price(cluster: Cluster) -> float:
-    """Least rent of a GiB-second of device memory under the cluster's billing."""
-    if cluster.objective.billing == "gpu":
-        gpus = cluster.node.gpus
-        mean = sum(g.price_usd_h for g in gpus) / len(gpus) / max(g.memory_gib for g in gpus)
-        return min(mean, *(g.price_usd_h / g.memory_gib for g in gpus)) / 3600.0
-    return cluster.device_usd_gib_s
+    """Least rent of a GiB-second of device memory; a whole GPU costs no less a GiB in use."""
+    return min(g.usd_gib_s for g in cluster.gpus)
 
 
 def time_bins(workload: Workload, bins: int) -> Floats:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.tables import fn_at, gpu_at, link_at
+from stoker.envs.cluster.tables import fn_at, gpu_at, link_at, node_at
 
 GIB = float(2**30)
 PRICE_STEP = 0.02
@@ -45,10 +45,11 @@ def touch_gpu(r, g, t):
 
 
 @njit
-def touch_host(r, t):
-    """Book the host bytes held since the last change."""
-    r["host_byte_s"] += (t - r["host_t"]) * r["host_used"]
-    r["host_t"] = t
+def touch_host(r, n, t):
+    """Book the host bytes held on node n since the last change."""
+    node = node_at(r["node"], n)
+    node["host_byte_s"] += (t - node["host_t"]) * node["host_used"]
+    node["host_t"] = t
 
 
 @njit
@@ -80,6 +81,7 @@ def charge(r, f, t):
         touch_price(r, t)
         gib = fn["held"] / GIB
         fn["acc_gib_s"] += gib * dt
+        fn["acc_rent"] += fn["held_rent"] * dt
         fn["acc_host_gib_s"] += fn["held_host"] / GIB * dt
         fn["acc_shadow"] += gib * (r["price_sum"] - fn["held_price"])
     fn["held_t"] = t
@@ -87,10 +89,10 @@ def charge(r, f, t):
 
 
 @njit
-def charge_load(r, f, seconds):
-    """Book a start-up of f and charge its row the price of the link for it."""
+def charge_load(r, n, f, seconds):
+    """Book a start-up of f on node n and charge its row the price of the link for it."""
     fn = fn_at(r["fn"], f)
-    disk = link_at(r["link"], 0)
+    disk = link_at(r["link"], n)
     r["load_s"] += seconds
     fn["acc_load_s"] += seconds
     fn["acc_shadow"] += seconds * r["link_price"]

@@ -48,6 +48,9 @@ class Decision:
     """Scale-out limit. Shape: (B, F)"""
     drop_head: Ints | None = None
     """1 = refuse the head of the queue now. Shape: (B, F)"""
+    gpu_class: Ints | None = None
+    """New instances go to GPUs of this class alone (Cluster.kinds); -1 = any. A class that cannot
+    hold the function counts as a clip and as any. Shape: (B, F)"""
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,7 @@ _FLOOR = {
     "max_batch": 1,
     "max_instances": 0,
     "drop_head": 0,
+    "gpu_class": -1,
 }
 _SAFE = {"prewarm_after_s": np.inf, "eviction_score": 0.0}
 

@@ -17,7 +17,7 @@ from stoker.envs.cluster.events import (
     PREWARM,
     pop,
 )
-from stoker.envs.cluster.host_tier import drop_host, expire_host, set_host_expiry
+from stoker.envs.cluster.host_tier import arrive_host, copy_of, review_host
 from stoker.envs.cluster.instances import (
     expiry_of,
     fetch_host,
@@ -31,7 +31,7 @@ from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.links import finished, leave, relink
 from stoker.envs.cluster.order import rescore
 from stoker.envs.cluster.requests import dequeue, drop
-from stoker.envs.cluster.scaling import prewarm, scale, serve_waiting, wait_for_memory
+from stoker.envs.cluster.scaling import fits, prewarm, scale, serve_waiting, wait_for_memory
 from stoker.envs.cluster.service import _claim, _run, arrive, complete, dispatch
 from stoker.envs.cluster.tables import (
     FETCHING,
@@ -55,9 +55,8 @@ def alive(r, i, t):
     f = inst["fn"]
     fn = fn_at(r["fn"], f)
     if inst["state"] == FETCHING:
-        fn["host"], fn["host_since"] = 1, t
+        arrive_host(r, inst["node"], f, t)
         give_free(r, i)
-        set_host_expiry(r, f)
         return
     make_ready(r, i, t)
     q = inst["bound"]
@@ -132,10 +131,10 @@ def _handle(r, kind, a, b, t):
         if (inst["created"] & 0x7FFFFFFF) == b and inst["timer"] <= t:
             _expire(r, a, t)
     elif kind == HOST_EXPIRE:
-        fn = fn_at(r["fn"], a)
-        if fn["host_timer"] == t:
-            fn["host_timer"] = math.inf
-            expire_host(r, a, t)
+        copy = copy_of(r, b, a)
+        if copy["timer"] == t:
+            copy["timer"] = math.inf
+            review_host(r, b, a, t)
     elif kind == PREWARM:
         _prewarm_due(r, a, t)
     else:
@@ -197,7 +196,8 @@ def close(r):
     """Book everything up to now."""
     for g in range(r["gpus"]):
         touch_gpu(r, g, r["now"])
-    touch_host(r, r["now"])
+    for n in range(r["nodes"]):
+        touch_host(r, n, r["now"])
     touch_price(r, r["now"])
     for f in range(r["fns"]):
         charge(r, f, r["now"])
@@ -209,6 +209,9 @@ def obey(r, f):
     fn = fn_at(r["fn"], f)
     t = r["now"]
     rescore(r, f)
+    if fn["gpu_class"] != NONE and not fits(r, f):
+        fn["gpu_class"] = NONE
+        r["clipped"] += 1
     if fn["drop_head"]:
         fn["drop_head"] = 0
         if fn["queued"] > 0:
@@ -224,11 +227,9 @@ def obey(r, f):
             else:
                 set_expiry(r, i)
         i = following
-    if fn["host"] == 1 and fn["host_busy"] == 0:
-        if fn["host_since"] + fn["host_keep_alive_s"] <= t:
-            drop_host(r, f, t, True)
-        else:
-            set_host_expiry(r, f)
+    if fn["hosts"] > 0:
+        for n in range(r["nodes"]):
+            review_host(r, n, f, t)
     if fn["prewarm_host"]:
         fn["prewarm_host"] = 0
         fetch_host(r, f, t)

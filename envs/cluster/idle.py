@@ -26,13 +26,13 @@ def read_terms(r, f, out):
     fn = fn_at(r["fn"], f)
     charge(r, f, r["now"])
     out[0] = fn["acc_wait_s"]
-    out[1] = fn["acc_gib_s"] * r["rent"]
+    out[1] = fn["acc_rent"]
     out[2] = fn["acc_host_gib_s"] * r["host_rent"]
     out[3] = fn["acc_load_s"] * r["load_price"]
     out[4] = fn["acc_drops"] * r["drop_price"]
     out[5] = fn["acc_shadow"]
     fn["acc_wait_s"] = fn["acc_gib_s"] = fn["acc_host_gib_s"] = 0.0
-    fn["acc_load_s"] = fn["acc_shadow"] = 0.0
+    fn["acc_load_s"] = fn["acc_rent"] = fn["acc_shadow"] = 0.0
     fn["acc_drops"] = fn["acc_requests"] = fn["acc_late"] = 0
 
 

@@ -10,11 +10,19 @@ import math
 from stoker.envs.cluster.bill import charge, charge_load, touch_gpu
 from stoker.envs.cluster.effects import DROP, FETCH_HOST, LOAD, effect
 from stoker.envs.cluster.events import EXPIRE, PHASE, push, quantize
-from stoker.envs.cluster.host_tier import drop_host, hold_host, host_room, set_host_expiry
+from stoker.envs.cluster.host_tier import (
+    arrive_host,
+    copy_of,
+    drop_host,
+    hold_host,
+    host_room,
+    review_host,
+)
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.links import join
 from stoker.envs.cluster.order import count_idle, delist, enlist, slot_of
 from stoker.envs.cluster.tables import (
+    ABSENT,
     COLD,
     FETCHING,
     FREE,
@@ -22,10 +30,12 @@ from stoker.envs.cluster.tables import (
     NONE,
     READY,
     STARTING,
+    THERE,
     fn_at,
     gpu_at,
     inst_at,
     link_at,
+    node_at,
 )
 
 MRU, LRU, NEWEST, ARBITRARY = 0, 1, 2, 3
@@ -92,7 +102,8 @@ def take_free(r):
     r["created"] += 1
     inst["created"] = r["created"]
     inst["inflight"], inst["open"], inst["queued"], inst["bound"] = 0, 0, 0, NONE
-    inst["link"], inst["prev"], inst["next"], inst["freq"] = NONE, NONE, NONE, 0.0
+    inst["link"], inst["through"], inst["prev"], inst["next"] = NONE, NONE, NONE, NONE
+    inst["freq"] = 0.0
     inst["timer"], inst["keep_until"] = math.inf, 0.0
     inst["last_start"], inst["idle_since"] = r["now"], r["now"]
     return i
@@ -113,17 +124,20 @@ def start_instance(r, f, g, t):
     """Begin the start-up of an instance of f on GPU g, whose memory has been made free."""
     fn = fn_at(r["fn"], f)
     gpu = touch_gpu(r, g, t)
+    n = gpu["node"]
+    copy = copy_of(r, n, f)
     charge(r, f, t)
     i = take_free(r)
     inst = inst_at(r["inst"], i)
-    inst["fn"], inst["gpu"], inst["state"] = f, g, STARTING
-    inst["source"] = HOST if fn["host"] == 1 else COLD
+    inst["fn"], inst["node"], inst["gpu"], inst["state"] = f, n, g, STARTING
+    inst["source"] = HOST if copy["state"] == THERE else COLD
     gpu["used"] += fn["bytes"]
     r["used"] += fn["bytes"]
     gpu["peak"] = max(gpu["peak"], gpu["used"])
     gpu["loading"] += 1
     gpu["resident"] += 1
     fn["held"] += fn["bytes"]
+    fn["held_rent"] += fn["gib"] * gpu["rent"]
     fn["n"] += 1
     fn["loading"] += 1
     slot = slot_of(r, g, f)
@@ -133,12 +147,12 @@ def start_instance(r, f, g, t):
     r["loads_now"] += 1
     if inst["source"] == HOST:
         r["loads_host"] += 1
-        fn["host_busy"] += 1
-        work = fn["load_host_s"]
+        copy["busy"] += 1
+        work = copy["host_s"]
     else:
         r["loads_disk"] += 1
-        work = fn["load_disk_s"]
-    charge_load(r, f, work)
+        work = copy["disk_s"]
+    charge_load(r, n, f, work)
     if r["live"]:
         effect(r, LOAD, i, f, g, inst["source"], 0)
     else:
@@ -153,16 +167,20 @@ def next_phase(r, i, t):
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
     inst["phase"] += 1
+    disk, pcie = inst["node"], r["nodes"] + inst["gpu"]
     if inst["phase"] == DISK:
-        rate = min(fn["load_rate"], link_at(r["link"], 0)["rate"])
+        rate = min(fn["load_rate"], link_at(r["link"], disk)["rate"])
         if inst["source"] == COLD and fn["weights"] > 0 and rate < math.inf:
-            join(r, 0, i, float(fn["weights"]), fn["load_rate"], t)
+            through = NONE
+            if inst["state"] == STARTING and node_at(r["node"], inst["node"])["pipelined"]:
+                inst["phase"] = PCIE  # in one go
+                through = pcie
+            join(r, disk, through, i, float(fn["weights"]), fn["load_rate"], t)
             return False
         inst["phase"] += 1
     if inst["phase"] == PCIE and inst["state"] == STARTING:
-        l = 1 + inst["gpu"]
-        if fn["weights"] > 0 and link_at(r["link"], l)["rate"] < math.inf:
-            join(r, l, i, float(fn["weights"]), math.inf, t)
+        if fn["weights"] > 0 and link_at(r["link"], pcie)["rate"] < math.inf:
+            join(r, pcie, NONE, i, float(fn["weights"]), math.inf, t)
             return False
         inst["phase"] += 1
     if inst["phase"] == WARMUP and inst["state"] == STARTING and fn["warmup_s"] > 0.0:
@@ -186,9 +204,10 @@ def make_ready(r, i, t):
     count_idle(r, inst["gpu"], inst["fn"], 1)
     r["loads_now"] -= 1
     if inst["source"] == HOST:
-        fn["host_busy"] -= 1
-        if fn["host_busy"] == 0 and fn["host"] == 1:
-            drop_host(r, inst["fn"], t, False)
+        copy = copy_of(r, inst["node"], inst["fn"])
+        copy["busy"] -= 1
+        if copy["busy"] == 0 and copy["state"] == THERE:
+            drop_host(r, inst["node"], inst["fn"], t, False)
     inst["state"], inst["ready_t"], inst["idle_since"] = READY, t, t
     open_slot(r, i)
 
@@ -256,6 +275,7 @@ def _vacate(r, i, t):
     gpu["resident"] -= 1
     fn["held"] -= fn["bytes"]
     fn["n"] -= 1
+    fn["held_rent"] = fn["held_rent"] - fn["gib"] * gpu["rent"] if fn["n"] > 0 else 0.0
     slot = slot_of(r, g, f)
     slot["n"] -= 1
     if slot["n"] == 0:
@@ -283,16 +303,16 @@ def lose_instance(r, i, t):
     """A real backend has lost instance i, which starts up or has no work in flight."""
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
+    n = inst["node"]
     if inst["state"] == FETCHING:
-        drop_host(r, inst["fn"], t, False)
+        drop_host(r, n, inst["fn"], t, False)
     elif inst["state"] == STARTING:
         touch_gpu(r, inst["gpu"], t)["loading"] -= 1
         fn["loading"] -= 1
         r["loads_now"] -= 1
         if inst["source"] == HOST:
-            fn["host_busy"] -= 1
-            if fn["host_busy"] == 0:
-                set_host_expiry(r, inst["fn"])
+            copy_of(r, n, inst["fn"])["busy"] -= 1
+            review_host(r, n, inst["fn"], t)
         _vacate(r, i, t)
     else:
         _leave_idle(r, i)
@@ -304,15 +324,16 @@ def lose_instance(r, i, t):
 def remove_instance(r, i, t):
     """Take an idle instance off its device; its weights go to the host if that is ordered."""
     inst = inst_at(r["inst"], i)
-    f, g = inst["fn"], inst["gpu"]
+    f, n, g = inst["fn"], inst["node"], inst["gpu"]
     fn = fn_at(r["fn"], f)
     _leave_idle(r, i)
     _vacate(r, i, t)
     to_host = 0
-    wanted = fn["n"] == 0 and fn["host"] == 0 and fn["host_keep_alive_s"] > 0.0
-    if wanted and fn["weights"] > 0 and host_room(r, fn["weights"], t):
-        hold_host(r, f, t)
-        set_host_expiry(r, f)
+    copied = copy_of(r, n, f)["state"] != ABSENT
+    wanted = fn["n"] == 0 and not copied and fn["host_keep_alive_s"] > 0.0
+    if wanted and fn["weights"] > 0 and host_room(r, n, fn["weights"], t):
+        hold_host(r, n, f, t)
+        arrive_host(r, n, f, t)
         to_host = 1
     if r["live"]:
         effect(r, DROP, i, f, g, to_host, 0)
@@ -320,20 +341,33 @@ def remove_instance(r, i, t):
 
 
 @njit
+def _roomiest_host(r):
+    """The node with the most free host memory."""
+    best = 0
+    most = -1
+    for n in range(r["nodes"]):
+        node = node_at(r["node"], n)
+        if node["host_cap"] - node["host_used"] > most:
+            best, most = n, node["host_cap"] - node["host_used"]
+    return best
+
+
+@njit
 def fetch_host(r, f, t):
     """Begin to bring a host copy of f (prewarm to the host tier); return whether it could."""
     fn = fn_at(r["fn"], f)
-    if fn["host"] != 0 or fn["n"] > 0 or fn["weights"] == 0 or r["free_n"] == 0:
+    if fn["held_host"] > 0 or fn["n"] > 0 or fn["weights"] == 0 or r["free_n"] == 0:
         return False
-    if not host_room(r, fn["weights"], t):
+    n = _roomiest_host(r)
+    if not host_room(r, n, fn["weights"], t):
         return False
-    hold_host(r, f, t)
-    fn["host"] = 2
+    hold_host(r, n, f, t)
     i = take_free(r)
     inst = inst_at(r["inst"], i)
-    inst["fn"], inst["gpu"], inst["state"], inst["source"] = f, NONE, FETCHING, COLD
+    inst["fn"], inst["node"], inst["gpu"] = f, n, NONE
+    inst["state"], inst["source"] = FETCHING, COLD
     if r["live"]:
-        effect(r, FETCH_HOST, i, f, NONE, 0, 0)
+        effect(r, FETCH_HOST, i, f, NONE, n, 0)
     else:
         inst["phase"] = RUNTIME
         push(r, t, PHASE, i, inst["created"] & 0x7FFFFFFF)

@@ -2,6 +2,8 @@
 
 Under `fair` a load runs at the least of its own ceiling and an equal share of the link; under
 `fifo` up to `slots` loads run at once, each at the least of its own ceiling and the link's rate.
+A pipelined load stands in one link and passes through a second one, which it shares: its rate is
+the least of both. (Where the first is fifo, that is settled when its turn comes.)
 Loads are the instance slots themselves, chained through `prev` and `next`.  Units: bytes, seconds.
 """
 
@@ -11,7 +13,7 @@ import math
 
 from stoker.envs.cluster.events import LINK, PHASE, push, quantize
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.tables import NONE, inst_at, link_at
+from stoker.envs.cluster.tables import NONE, gpu_at, inst_at, link_at
 
 DONE_S = 1e-9
 """A load with less than this left to do is over, or less than a few ulps of the clock."""
@@ -47,11 +49,41 @@ def _remove(r, link, i):
 
 
 @njit
+def _share_of(r, l):
+    """What each load on link l, or passing through it, gets."""
+    link = link_at(r["link"], l)
+    if link["fifo"]:
+        return link["rate"]
+    return link["rate"] / max(link["active"] + link["passing"], 1)
+
+
+@njit
+def _share_others(r, l, through, t):
+    """Share anew the links on which a change of link l, or of `through`, is felt."""
+    if through != NONE:
+        _share_again(r, through, t)
+    elif l >= r["nodes"] and link_at(r["link"], l)["passing"] > 0:
+        _share_again(r, gpu_at(r["gpu"], l - r["nodes"])["node"], t)
+
+
+@njit
+def _share_again(r, l, t):
+    link = link_at(r["link"], l)
+    if link["fifo"] == 0 and link["active"] > 0:
+        _share(r, l, t)
+
+
+@njit
 def _serve_fifo(r, link, i, t):
     """Start serving load i at full rate."""
     inst = inst_at(r["inst"], i)
     _append(r, link, i)
-    seconds = inst["left"] / min(link["rate"], inst["rate"])
+    rate = min(link["rate"], inst["rate"])
+    if inst["through"] != NONE:
+        link_at(r["link"], inst["through"])["passing"] += 1
+        rate = min(rate, _share_of(r, inst["through"]))
+        _share_others(r, inst["link"], inst["through"], t)
+    seconds = inst["left"] / rate
     link["busy_s"] += seconds
     push(r, quantize(r, t + seconds), PHASE, i, inst["created"] & 0x7FFFFFFF)
 
@@ -61,7 +93,7 @@ def _share(r, l, t):
     """Advance the loads of a fair link to t and schedule the next to finish."""
     link = link_at(r["link"], l)
     dt = t - link["t"]
-    share = link["rate"] / max(link["active"], 1)
+    share = _share_of(r, l)
     soonest = math.inf
     i = link["head"]
     while i != NONE:
@@ -71,6 +103,8 @@ def _share(r, l, t):
         else:
             inst["left"] -= dt * inst["now_rate"]
         inst["now_rate"] = min(share, inst["rate"])
+        if inst["through"] != NONE:
+            inst["now_rate"] = min(inst["now_rate"], _share_of(r, inst["through"]))
         soonest = min(soonest, max(inst["left"], 0.0) / inst["now_rate"])
         i = inst["next"]
     link["busy_s"] += dt
@@ -82,18 +116,21 @@ def _share(r, l, t):
 
 
 @njit
-def join(r, l, i, n_bytes, ceiling, t):
-    """Put load i (`n_bytes` at no more than `ceiling` bytes/s) on link l."""
+def join(r, l, through, i, n_bytes, ceiling, t):
+    """Put load i (`n_bytes` at no more than `ceiling` bytes/s) on link l, and `through` another."""
     link = link_at(r["link"], l)
     inst = inst_at(r["inst"], i)
-    inst["link"], inst["left"], inst["rate"] = l, n_bytes, ceiling
+    inst["link"], inst["through"], inst["left"], inst["rate"] = l, through, n_bytes, ceiling
     link["bytes"] += n_bytes
     if link["fifo"] == 0:
         if link["active"] == 0:
             link["t"] = t
         inst["queued"] = 1
         _append(r, link, i)
+        if through != NONE:
+            link_at(r["link"], through)["passing"] += 1
         _share(r, l, t)
+        _share_others(r, l, through, t)
     elif link["active"] < link["slots"]:
         _serve_fifo(r, link, i, t)
     else:
@@ -110,12 +147,15 @@ def join(r, l, i, n_bytes, ceiling, t):
 def leave(r, i, t):
     """Take the finished load i off its link and serve the next."""
     inst = inst_at(r["inst"], i)
-    l = inst["link"]
+    l, through = inst["link"], inst["through"]
     link = link_at(r["link"], l)
-    inst["link"] = NONE
+    inst["link"] = inst["through"] = NONE
     _remove(r, link, i)
+    if through != NONE:
+        link_at(r["link"], through)["passing"] -= 1
     if link["fifo"] == 0:
         _share(r, l, t)
+        _share_others(r, l, through, t)
     elif link["q_head"] != NONE:
         following = link["q_head"]
         link["q_head"] = inst_at(r["inst"], following)["next"]
@@ -123,6 +163,8 @@ def leave(r, i, t):
             link["q_tail"] = NONE
         link["queued"] -= 1
         _serve_fifo(r, link, following, t)
+    if link["fifo"] and through != NONE:
+        _share_again(r, through, t)
 
 
 @njit

@@ -35,7 +35,7 @@ SCALARS = (
     ("age", "bin of the time since the function became idle / 72"),
     ("load", "start-up time over the first bin: ln, / 4"),
     ("size", "share of the device memory that an instance takes: ln, / 8"),
-    ("host", "1 = weights in host memory"),
+    ("host", "1 = weights in some host memory"),
     ("gap_before_load", "forecast probability that the gap is shorter than a load"),
     ("gap_before_even", "the same for the break-even time at the present price"),
     ("gap_p10", "bin of the forecast's 10 % quantile / 72"),
@@ -47,7 +47,7 @@ SCALARS = (
     ("free", "free share of device memory"),
     ("evictable", "idle share of device memory"),
     ("loading", "loads in progress: ln(1 + n) / 4"),
-    ("link_queue", "loads waiting for the disk link, over its slots: ln(1 + x) / 4"),
+    ("link_queue", "loads waiting for the disk links, over their slots: ln(1 + x) / 4"),
     ("requests_waiting", "requests in queues: ln(1 + n) / 8"),
     ("link_price", "loads, a slot, that recent loads found waiting: ln(1 + x) / 4"),
 )
@@ -96,9 +96,13 @@ def observe_cluster(r, row):
     row[19] = 1.0 - r["used"] / r["cap"]
     row[20] = r["evictable"] / r["cap"]
     row[21] = _log_count(r["loads_now"], 4.0)
-    disk = link_at(r["link"], 0)
-    waiting = disk["queued"] if disk["fifo"] else disk["active"]
-    row[22] = _log_count(waiting / disk["slots"], 4.0)
+    waiting = 0
+    slots = 0
+    for n in range(r["nodes"]):
+        disk = link_at(r["link"], n)
+        waiting += disk["queued"] if disk["fifo"] else disk["active"]
+        slots += disk["slots"]
+    row[22] = _log_count(waiting / slots, 4.0)
     row[23] = _log_count(r["queued"], 8.0)
     row[24] = _log_count(r["link_price"], 4.0)
 
@@ -126,7 +130,7 @@ def observe_own(r, f, t, row):
     row[7] = bin_of(r["first_bin"], age) / AGES
     row[8] = _log(load / r["first_bin"], 4.0)
     row[9] = _log(fn["bytes"] / r["cap"], 8.0)
-    row[10] = 1.0 if fn["host"] == 1 else 0.0
+    row[10] = 1.0 if fn["hosts"] > 0 else 0.0
     forecast(r, f)
     index = index_of(r, f, age)
     price = r["rent"] + r["price"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.bill import charge
-from stoker.envs.cluster.host_tier import drop_host
+from stoker.envs.cluster.host_tier import review_host
 from stoker.envs.cluster.idle import TERMS, read_terms
 from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.observe import FEATURES, FIRST_SHARED, K, observe_cluster, observe_own
@@ -123,7 +123,6 @@ def expire_hosts(rows):
     for k in range(rows.shape[0]):
         r = rows[k]
         for f in range(r["fns"]):
-            fn = fn_at(r["fn"], f)
-            kept = fn["host_since"] + fn["host_keep_alive_s"]
-            if fn["host"] == 1 and fn["host_busy"] == 0 and kept <= r["now"]:
-                drop_host(r, f, r["now"], True)
+            if fn_at(r["fn"], f)["hosts"] > 0:
+                for n in range(r["nodes"]):
+                    review_host(r, n, f, r["now"])

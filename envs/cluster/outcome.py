@@ -5,6 +5,7 @@ Shapes: N requests, G GPUs.  Units: seconds, GiB-seconds, dollars.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,7 +63,9 @@ class Bill:
     gpu_idle_s: float
     gpu_off_s: float
     loaded_gib: float
-    """Bytes moved over the disk link."""
+    """Bytes moved over the disk links."""
+    energy_j: float
+    """Of the GPUs: busy at their busy power, loading and idle at their idle power, off at none."""
 
     @property
     def total_usd(self) -> float:
@@ -118,31 +121,37 @@ COUNTERS = (
 
 def collect(state: State, cluster: Cluster, k: int) -> Result:
     """Read outcome and bill of row k out of the tables."""
-    row, gpu, link = state.rows[k], state.gpu[k], state.link[k]
+    row, gpu, node, link = state.rows[k], state.gpu[k], state.node[k], state.link[k]
     arrival_s, req = state.workloads[k].arrival_s, state.req[k]
     tier, start_s = req["tier"].copy(), req["start"].copy()
-    price, goal = cluster.device_usd_gib_s, cluster.objective
-    now = float(row["now"])
-    hours = now / 3600.0
-    whole = sum(g.price_usd_h for g in cluster.node.gpus) * hours
-    resident = 1.0 - float(gpu["off_s"].sum()) / max(now * len(cluster.node.gpus), 1e-9)
-    device_gib_s = float(gpu["byte_s"].sum()) / GIB
+    goal, now = cluster.objective, float(row["now"])
+    specs, nodes = cluster.gpus, cluster.all_nodes
+    gpu, node = gpu[: len(specs)], node[: len(nodes)]
+    held_gib_s, host_gib_s = gpu["byte_s"] / GIB, node["host_byte_s"] / GIB
+    on_s = now - gpu["off_s"]
+    if goal.billing == "memory":
+        rents = [float(s) * g.usd_gib_s for s, g in zip(held_gib_s, specs, strict=True)]
+    else:
+        rents = [float(s) * g.price_usd_h / 3600.0 for s, g in zip(on_s, specs, strict=True)]
+    hosts = zip(host_gib_s, nodes, strict=True)
+    power = zip(gpu["busy_s"], gpu["loading_s"] + gpu["idle_s"], specs, strict=True)
     scored = slice(arrival_s.searchsorted(row["warmup"]), arrival_s.searchsorted(now, "right"))
     queued = (tier[scored] == IN_FLIGHT) & ~np.isfinite(start_s[scored])
     waiting_s = float((now - arrival_s[scored][queued]).sum())
     bill = Bill(
-        rent_usd=device_gib_s * price if goal.billing == "memory" else whole * resident,
-        host_usd=float(row["host_byte_s"]) / GIB * cluster.host_usd_gib_s,
+        rent_usd=math.fsum(rents),
+        host_usd=math.fsum(float(s) * n.host_price_usd_gib_h / 3600.0 for s, n in hosts),
         load_usd=float(row["load_s"]) * goal.load_usd_s,
         wait_usd=(float(row["wait_s"]) + waiting_s) * goal.wait_usd_s,
         drop_usd=int(row["drops"]) * goal.drop_usd,
-        device_gib_s=device_gib_s,
-        host_gib_s=float(row["host_byte_s"]) / GIB,
+        device_gib_s=float(held_gib_s.sum()),
+        host_gib_s=float(host_gib_s.sum()),
         gpu_busy_s=float(gpu["busy_s"].sum()),
         gpu_loading_s=float(gpu["loading_s"].sum()),
         gpu_idle_s=float(gpu["idle_s"].sum()),
         gpu_off_s=float(gpu["off_s"].sum()),
-        loaded_gib=float(link["bytes"][0]) / GIB,
+        loaded_gib=float(link["bytes"][: len(nodes)].sum()) / GIB,
+        energy_j=math.fsum(float(b) * g.busy_w + float(i) * g.idle_w for b, i, g in power),
     )
     refused = _count(tier[scored], DROPPED) + _count(tier[scored], FAILED)
     late = int(row["late"]) + refused + int(np.count_nonzero(queued))

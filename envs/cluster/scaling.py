@@ -9,34 +9,48 @@ from stoker.envs.cluster.eviction import access, index_at, make_room, renew
 from stoker.envs.cluster.features import bin_of
 from stoker.envs.cluster.instances import start_instance
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.rules.placement import FIRST_FIT, placement_cost
 from stoker.envs.cluster.tables import NONE, fn_at, gpu_at, inst_at
 
-MOST_FREE, FIRST_FIT = 0, 1
 SPARE = 32
 """Heap places that one start can need beside one timer a function."""
 
 
 @njit
+def _suits(fn, gpu):
+    """Whether the function's orders allow this class of GPU."""
+    return fn["gpu_class"] == NONE or fn["gpu_class"] == gpu["kind"]
+
+
+@njit
 def choose_gpu(r, f, t, limit):
-    """Make room for f on some GPU and return it, or NONE. `limit`: see `make_room`."""
-    need = fn_at(r["fn"], f)["bytes"]
+    """Make room for f on some GPU and return it, or NONE. `limit`: see `make_room`.
+
+    Among GPUs with free room the placement rule's choice; else among those that idle instances
+    could make room on.
+    """
+    fn = fn_at(r["fn"], f)
+    need = fn["bytes"]
     best = NONE
-    most = -1
+    least = math.inf
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         free = gpu["cap"] - gpu["used"]
-        if free >= need:
+        if free >= need and _suits(fn, gpu):
             if r["placement"] == FIRST_FIT:
                 return g
-            if free > most:
-                best, most = g, free
+            cost = placement_cost(r, f, g, free)
+            if cost < least:
+                best, least = g, cost
     if best != NONE:
         return best
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         room = gpu["cap"] - gpu["used"] + gpu["evictable"]
-        if (gpu["cap"] >= need or r["futile"]) and room > most:
-            best, most = g, room
+        if (room >= need or r["futile"]) and _suits(fn, gpu):
+            cost = placement_cost(r, f, g, room)
+            if cost < least:
+                best, least = g, cost
     if best != NONE and make_room(r, best, need, t, limit):
         return best
     return NONE
@@ -58,11 +72,13 @@ def wait_for_memory(r, f):
 
 @njit
 def fits(r, f):
-    """Whether some GPU can hold an instance of f at all."""
-    largest = 0
+    """Whether some GPU of the class that it may use can hold an instance of f at all."""
+    fn = fn_at(r["fn"], f)
     for g in range(r["gpus"]):
-        largest = max(largest, gpu_at(r["gpu"], g)["cap"])
-    return largest >= fn_at(r["fn"], f)["bytes"]
+        gpu = gpu_at(r["gpu"], g)
+        if gpu["cap"] >= fn["bytes"] and _suits(fn, gpu):
+            return True
+    return False
 
 
 @njit

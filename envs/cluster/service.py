@@ -27,7 +27,7 @@ from stoker.envs.cluster.instances import (
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.requests import dequeue, drop, enqueue, function_of
 from stoker.envs.cluster.scaling import choose_gpu, fits, scale, wait_for_memory
-from stoker.envs.cluster.tables import NONE, WARM, f8_at, fn_at, gpu_at, inst_at, req_at
+from stoker.envs.cluster.tables import NONE, WARM, cf_at, f8_at, fn_at, gpu_at, inst_at, req_at
 
 PER_REQUEST, TARGET_CONCURRENCY = 0, 1
 
@@ -54,17 +54,18 @@ def _begin(r, i, q, t):
 def _service_s(r, i, head, n):
     """Service time of a batch of n whose first request is `head`."""
     inst = inst_at(r["inst"], i)
-    fn = fn_at(r["fn"], inst["fn"])
+    kind = gpu_at(r["gpu"], inst["gpu"])["kind"]
+    times = cf_at(r["cf"], kind * r["fns"] + inst["fn"])
     if r["cold_service"] != 0 and inst["bound"] == head:
         return f8_at(r["cold_service"], head)["v"]
     if r["service"] == 0:
-        return fn["alpha_s"] + fn["beta_s"] * n
+        return times["alpha_s"] + times["beta_s"] * n
     longest = 0.0
     q = head
     for _ in range(n):
         longest = max(longest, f8_at(r["service"], q)["v"])
         q = req_at(r["req"], q)["next"]
-    return longest + fn["beta_s"] * (n - 1)
+    return longest + times["beta_s"] * (n - 1)
 
 
 @njit

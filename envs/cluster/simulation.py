@@ -21,7 +21,7 @@ from stoker.envs.cluster.idle import TERMS, step_rows
 from stoker.envs.cluster.observe import K
 from stoker.envs.cluster.outcome import Result, collect
 from stoker.envs.cluster.spec import GIB, Cluster, Rules
-from stoker.envs.cluster.state import State
+from stoker.envs.cluster.state import Size, State
 from stoker.envs.cluster.tables import EXPERTS
 from stoker.envs.workload.workload import Workload
 
@@ -88,7 +88,7 @@ MOST_LOADS = 2**16
 
 def check(cluster: Cluster, workload: Workload, rules: Rules) -> None:
     """Raise SpecError unless the workload names the cluster's functions and the rules suit it."""
-    for gpu in cluster.node.gpus:
+    for gpu in cluster.gpus:
         if gpu.sharing == "exclusive" and rules.scale_out == "per_request":
             raise SpecError("gpu.sharing", gpu.sharing, "parallel (rules.scale_out is per_request)")
     if len(workload.names) != len(cluster.functions):
@@ -130,10 +130,9 @@ class Simulation:
         for cluster, workload in zip(clusters, workloads, strict=True):
             check(cluster, workload, self.rules)
         self.clusters = list(clusters)
-        functions = max(functions, *(len(c.functions) for c in clusters))
-        gpus = max(gpus, *(len(c.node.gpus) for c in clusters))
         threads = min(threads, len(clusters))
-        self.state = State(len(clusters), functions, gpus, self.rules, threads)
+        size = Size.of(clusters, functions, gpus)
+        self.state = State(len(clusters), size, self.rules, threads)
         self._options = {"track": track}
         for k, (cluster, workload) in enumerate(zip(clusters, workloads, strict=True)):
             self.load(k, cluster, workload, warmup_s=warmup_s, pause=pause)
@@ -244,7 +243,7 @@ class Simulation:
             idle=fn["idle"],
             busy=fn["busy"],
             loading=fn["loading"],
-            on_host=(fn["host"] == 1).astype(np.int32),
+            on_host=(fn["hosts"] > 0).astype(np.int32),
             queued=fn["queued"],
             arrivals=fn["arrivals"],
             last_arrival_s=fn["last_arrival"],

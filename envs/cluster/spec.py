@@ -15,7 +15,7 @@ from stoker.envs.cluster.rules.params import DEFAULTS
 GIB = float(2**30)
 CHOICES = {
     "rules.scale_out": ("per_request", "target_concurrency"),
-    "rules.placement": ("most_free", "first_fit"),
+    "rules.placement": ("most_free", "first_fit", "best_fit", "soonest"),
     "rules.eviction": ("lru", "greedy_dual", "freq", "size", "score", "hazard"),
     "rules.plan": ("decision", "hybrid_histogram", "hazard"),
     "rules.overload": ("queue", "drop"),
@@ -28,6 +28,7 @@ CHOICES = {
     "rules.clock": ("max", "assign"),
     "link.discipline": ("fair", "fifo"),
     "gpu.sharing": ("parallel", "exclusive"),
+    "node.loading": ("sequential", "pipelined"),
 }
 
 
@@ -42,12 +43,27 @@ def _choice(field_name: str, value: str, kind: str) -> None:
 
 
 @dataclass(frozen=True)
+class Service:
+    """How long a batch of b takes on one class of GPU: alpha_s + beta_s * b."""
+
+    kind: str
+    """Gpu.kind that this is for."""
+    alpha_s: float
+    beta_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("alpha_s", "beta_s"):
+            value = getattr(self, name)
+            _require(0.0 <= value < math.inf, f"service[{self.kind}].{name}", value, "finite, >= 0")
+
+
+@dataclass(frozen=True)
 class Function:
     """One deployed model endpoint.
 
     Start-up is runtime_s, then weights disk -> host -> device over the node's links (the disk leg
-    is skipped when the weights lie in host memory), then warmup_s. Service of a batch of b takes
-    alpha_s + beta_s * b.
+    is skipped when the weights lie in the node's host memory), then warmup_s. Service of a batch of
+    b takes alpha_s + beta_s * b, or what `services` says of the GPU's class.
     """
 
     name: str
@@ -68,6 +84,8 @@ class Function:
     """Batches in flight on one instance."""
     slo_s: float = math.inf
     """Latency target of a request, arrival to completion."""
+    services: tuple[Service, ...] = ()
+    """Service times on classes of GPU where they differ from alpha_s and beta_s."""
 
     def __post_init__(self) -> None:
         for name in ("weights_gib", "device_gib", "runtime_s", "warmup_s", "alpha_s", "beta_s"):
@@ -79,6 +97,15 @@ class Function:
         for name in ("max_batch", "concurrency"):
             if not getattr(self, name) >= 1:
                 self._refuse(name, "an integer >= 1")
+        if len({s.kind for s in self.services}) < len(self.services):
+            self._refuse("services", "one a class of GPU")
+
+    def service(self, kind: str) -> tuple[float, float]:
+        """Return alpha_s and beta_s on a class of GPU."""
+        for s in self.services:
+            if s.kind == kind:
+                return s.alpha_s, s.beta_s
+        return self.alpha_s, self.beta_s
 
     def _refuse(self, name: str, accepted: str) -> NoReturn:
         raise SpecError(f"function[{self.name}].{name}", getattr(self, name), accepted)
@@ -91,13 +118,25 @@ class Gpu:
     memory_gib: float
     price_usd_h: float = 0.0
     kind: str = "gpu"
+    """Its class: GPUs of one class are alike in service times."""
     sharing: str = "parallel"
     """parallel: instances do not slow each other; exclusive: one batch at a time on the device."""
+    idle_w: float = 0.0
+    """Power while something is resident or loads, and nothing runs."""
+    busy_w: float = 0.0
+    """Power while a batch runs."""
 
     def __post_init__(self) -> None:
         _require(self.memory_gib > 0.0, "gpu.memory_gib", self.memory_gib, "> 0")
-        _require(self.price_usd_h >= 0.0, "gpu.price_usd_h", self.price_usd_h, ">= 0")
+        for name in ("price_usd_h", "idle_w", "busy_w"):
+            value = getattr(self, name)
+            _require(0.0 <= value < math.inf, f"gpu.{name}", value, "finite, >= 0")
         _choice("gpu.sharing", self.sharing, "gpu.sharing")
+
+    @property
+    def usd_gib_s(self) -> float:
+        """Price of its memory: the hourly price over its GiB."""
+        return self.price_usd_h / self.memory_gib / 3600.0
 
 
 @dataclass(frozen=True)
@@ -117,7 +156,10 @@ class Link:
 
 @dataclass(frozen=True)
 class Node:
-    """GPUs behind one host memory, one disk link and one host-to-device link (PCIe) a GPU."""
+    """GPUs behind one host memory, one disk link and one host-to-device link (PCIe) a GPU.
+
+    The disk link is whatever brings weights to the host: a local drive or the network to a store.
+    """
 
     gpus: tuple[Gpu, ...]
     host_gib: float = 0.0
@@ -125,12 +167,26 @@ class Node:
     host_price_usd_gib_h: float = 0.0
     disk: Link = Link()
     pcie: Link = Link()
+    loading: str = "sequential"
+    """sequential: weights reach the host, then the device; pipelined: in chunks, so that the
+    slowest link decides, not the sum (ServerlessLLM, OSDI 2024)."""
 
     def __post_init__(self) -> None:
+        _choice("node.loading", self.loading, "node.loading")
         _require(len(self.gpus) >= 1, "node.gpus", len(self.gpus), "at least one GPU")
         _require(self.host_gib >= 0.0, "node.host_gib", self.host_gib, ">= 0")
         price = self.host_price_usd_gib_h
         _require(price >= 0.0, "node.host_price_usd_gib_h", price, ">= 0")
+
+    def load_s(self, function: Function, source: str = "disk") -> float:
+        """Start-up time of a function while nothing else loads, from `disk` or `host`."""
+        pcie_s = function.weights_gib / self.pcie.gib_s
+        disk_s = 0.0
+        if source == "disk":
+            disk_s = function.weights_gib / min(self.disk.gib_s, function.load_gib_s)
+            if self.loading == "pipelined":
+                disk_s = max(disk_s - pcie_s, 0.0)
+        return function.runtime_s + function.warmup_s + pcie_s + disk_s
 
 
 @dataclass(frozen=True)
@@ -207,7 +263,8 @@ class Cluster:
         SpecError: names the field, the value and what is accepted.
     """
 
-    node: Node
+    nodes: Node | tuple[Node, ...]
+    """One node, or several; GPUs are numbered through them in order."""
     functions: tuple[Function, ...]
     objective: Objective = Objective()
     first_bin_s: float = 3.0
@@ -219,12 +276,15 @@ class Cluster:
     """Accept functions larger than every GPU; their requests are dropped (public simulators)."""
 
     def __post_init__(self) -> None:
+        nodes = (self.nodes,) if isinstance(self.nodes, Node) else tuple(self.nodes)
+        object.__setattr__(self, "nodes", nodes)
+        _require(len(nodes) >= 1, "cluster.nodes", 0, "at least one node")
         _require(len(self.functions) >= 1, "cluster.functions", 0, "at least one function")
         names = [f.name for f in self.functions]
         if len(set(names)) < len(names):
             twice = next(name for i, name in enumerate(names) if name in names[:i])
             raise SpecError("function.name", twice, "names that differ")
-        largest = max(g.memory_gib for g in self.node.gpus)
+        largest = max(g.memory_gib for g in self.gpus)
         for f in self.functions:
             if f.device_gib > largest and not self.drop_oversized:
                 at = f"function[{f.name}].device_gib"
@@ -232,25 +292,57 @@ class Cluster:
         _require(self.first_bin_s > 0.0, "cluster.first_bin_s", self.first_bin_s, "> 0")
 
     @property
+    def node(self) -> Node:
+        """The only node.
+
+        Raises:
+            SpecError: there are several.
+        """
+        nodes = self.all_nodes
+        _require(len(nodes) == 1, "cluster.nodes", len(nodes), "1 here")
+        return nodes[0]
+
+    @property
+    def all_nodes(self) -> tuple[Node, ...]:
+        """The nodes, whether one was given or several."""
+        assert isinstance(self.nodes, tuple)  # made one at construction
+        return self.nodes
+
+    @property
+    def gpus(self) -> tuple[Gpu, ...]:
+        """The GPUs of all nodes, in order."""
+        return tuple(g for node in self.all_nodes for g in node.gpus)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The classes of GPU that there are, in order of their first."""
+        return tuple(dict.fromkeys(g.kind for g in self.gpus))
+
+    @property
+    def host_gib(self) -> float:
+        """Host memory of the node that has most."""
+        return max(node.host_gib for node in self.all_nodes)
+
+    @property
     def device_gib(self) -> float:
         """Device memory of all GPUs together."""
-        return math.fsum(g.memory_gib for g in self.node.gpus)
+        return math.fsum(g.memory_gib for g in self.gpus)
 
     @property
     def device_usd_gib_s(self) -> float:
-        """Price of device memory: the hourly price of the GPUs over their GiB."""
-        hourly = math.fsum(g.price_usd_h for g in self.node.gpus)
+        """Mean price of device memory: the hourly price of the GPUs over their GiB."""
+        hourly = math.fsum(g.price_usd_h for g in self.gpus)
         return hourly / self.device_gib / 3600.0 if math.isfinite(self.device_gib) else 0.0
 
     @property
     def host_usd_gib_s(self) -> float:
-        """Price of pinned host memory."""
-        return self.node.host_price_usd_gib_h / 3600.0
+        """Mean price of pinned host memory."""
+        total = math.fsum(n.host_gib for n in self.all_nodes)
+        if not 0.0 < total < math.inf:
+            return self.all_nodes[0].host_price_usd_gib_h / 3600.0
+        hourly = math.fsum(n.host_gib * n.host_price_usd_gib_h for n in self.all_nodes)
+        return hourly / total / 3600.0
 
     def load_s(self, fn: int, source: str = "disk") -> float:
-        """Start-up time of a function on an idle node, from `disk` or `host`."""
-        f = self.functions[fn]
-        seconds = f.runtime_s + f.warmup_s + f.weights_gib / self.node.pcie.gib_s
-        if source == "disk":
-            seconds += f.weights_gib / min(self.node.disk.gib_s, f.load_gib_s)
-        return seconds
+        """Start-up time of a function on the fastest node while nothing else loads."""
+        return min(node.load_s(self.functions[fn], source) for node in self.all_nodes)

@@ -5,14 +5,18 @@ Shapes: B rows, F functions (of the largest row), I instance slots, G GPUs, N re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.rules.params import DEFAULTS
-from stoker.envs.cluster.spec import CHOICES, GIB, Cluster, Rules
+from stoker.envs.cluster.spec import CHOICES, GIB, Cluster, Gpu, Link, Rules
 from stoker.envs.cluster.tables import (
+    CF,
     EFFECT,
     EVENT,
     FN,
@@ -22,6 +26,8 @@ from stoker.envs.cluster.tables import (
     IN_FLIGHT,
     INST,
     LINK,
+    NF,
+    NODE,
     NONE,
     ORDER,
     REQ,
@@ -55,7 +61,7 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
     table["weights"] = [to_bytes(f.weights_gib) for f in specs]
     table["gib"] = column(lambda f: f.device_gib)
     table["weights_gib"] = column(lambda f: f.weights_gib)
-    for name in ("runtime_s", "warmup_s", "alpha_s", "beta_s", "slo_s"):
+    for name in ("runtime_s", "warmup_s", "slo_s"):
         table[name] = column(lambda f, name=name: getattr(f, name))
     table["load_rate"] = column(lambda f: f.load_gib_s) * GIB
     table["load_disk_s"] = [cluster.load_s(k, "disk") for k in range(len(specs))]
@@ -68,12 +74,12 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
 
 def reset_functions(table: Records) -> None:
     """Write the state that every function starts with. Shape: (B, F)"""
-    for name in ("keep_alive_s", "prewarm_after_s", "batch_timer", "prewarm_timer", "host_timer"):
+    for name in ("keep_alive_s", "prewarm_after_s", "batch_timer", "prewarm_timer"):
         table[name] = np.inf
     table["min_batch"] = 1
     table["max_instances"] = 2**31 - 1
     links = ("open_head", "open_tail", "q_head", "q_tail", "next_waiting")
-    for name in (*links, "decision", "left_out"):
+    for name in (*links, "decision", "left_out", "gpu_class"):
         table[name] = NONE
     table["last_arrival"] = table["last_idle"] = -np.inf
     table["slow_unit"] = table["fast_unit"] = table["multiplier"] = 1.0
@@ -89,21 +95,57 @@ def new_instances(rows: int, slots: int, first: int = 0) -> Records:
     return table
 
 
-def fill_node(row: Any, gpus: Records, links: Records, cluster: Cluster) -> None:
-    """Write GPUs, links, host tier and prices of one row. Shapes: (G,), (1 + G,)"""
-    node = cluster.node
-    for k, gpu in enumerate(node.gpus):
-        gpus[k]["cap"] = to_bytes(gpu.memory_gib)
-        gpus[k]["exclusive"] = gpu.sharing == "exclusive"
-    row["cap"] = min(sum(gpus["cap"].tolist()), UNBOUNDED)
-    gpus["run_head"] = gpus["run_tail"] = NONE
-    for k, link in enumerate((node.disk,) + (node.pcie,) * len(node.gpus)):
-        links[k]["rate"] = link.gib_s * GIB
-        links[k]["fifo"] = link.discipline == "fifo"
-        links[k]["slots"] = link.slots
+def fill_nodes(state: State, k: int, cluster: Cluster) -> None:
+    """Write nodes, GPUs, links and what functions are on them into row k."""
+    specs, nodes, gpus = cluster.functions, cluster.all_nodes, cluster.gpus
+    m, f = len(nodes), len(specs)
+    link, nf, cf = state.link[k], state.nf[k], state.cf[k]
+    g = 0
+    for n, node in enumerate(nodes):
+        state.node[k, n]["host_cap"] = to_bytes(node.host_gib)
+        state.node[k, n]["pipelined"] = node.loading == "pipelined"
+        fill_link(link[n], node.disk)
+        here = nf[n * f : (n + 1) * f]
+        here["disk_s"] = [node.load_s(function, "disk") for function in specs]
+        here["host_s"] = [node.load_s(function, "host") for function in specs]
+        for gpu in node.gpus:
+            fill_gpu(state.gpu[k, g], gpu, cluster)
+            state.gpu[k, g]["node"] = n
+            fill_link(link[m + g], node.pcie)
+            g += 1
+    nf["timer"] = np.inf
+    kinds = cluster.kinds
+    state.gpu[k, :g]["kind"] = [kinds.index(gpu.kind) for gpu in gpus]
+    for c, kind in enumerate(kinds):
+        here = cf[c * f : (c + 1) * f]
+        times = np.array([function.service(kind) for function in specs])
+        here["alpha_s"], here["beta_s"] = times[:, 0], times[:, 1]
+
+
+def fill_gpu(record: Any, gpu: Gpu, cluster: Cluster) -> None:
+    """Write one GPU; its rent is in seconds of waiting a GiB-second."""
+    wait = cluster.objective.wait_usd_s
+    record["cap"] = to_bytes(gpu.memory_gib)
+    record["exclusive"] = gpu.sharing == "exclusive"
+    record["rent"] = gpu.usd_gib_s / wait if wait else 0.0
+    record["run_head"] = record["run_tail"] = NONE
+
+
+def fill_link(record: Any, link: Link) -> None:
+    """Write one link."""
+    record["rate"] = link.gib_s * GIB
+    record["fifo"] = link.discipline == "fifo"
+    record["slots"] = link.slots
     for name in ("head", "tail", "q_head", "q_tail"):
-        links[name] = NONE
-    row["host_cap"] = to_bytes(node.host_gib)
+        record[name] = NONE
+
+
+def fill_row(row: Any, cluster: Cluster, gpus: Records, nodes: Records) -> None:
+    """Write sizes, totals and prices of one row."""
+    row["fns"], row["nodes"] = len(cluster.functions), len(cluster.all_nodes)
+    row["gpus"], row["kinds"] = len(cluster.gpus), len(cluster.kinds)
+    row["cap"] = min(sum(gpus["cap"].tolist()), UNBOUNDED)
+    row["host_cap"] = min(sum(nodes["host_cap"].tolist()), UNBOUNDED)
     wait = cluster.objective.wait_usd_s
     row["rent"] = cluster.device_usd_gib_s / wait if wait else 0.0
     row["host_rent"] = cluster.host_usd_gib_s / wait if wait else 0.0
@@ -131,23 +173,59 @@ NOTHING = Workload(np.zeros(0), np.zeros(0, np.int32), (), 1.0)
 """What a row serves before its first `load`."""
 
 
+STRIDED = (
+    "fn", "node", "gpu", "link", "nf", "gf", "cf", "order", "inst", "heap", "effect", "hybrid",
+)  # fmt: skip
+"""Tables that have a part for every row."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Room of a row's tables."""
+
+    functions: int
+    nodes: int
+    gpus: int
+    kinds: int
+
+    @classmethod
+    def of(cls, clusters: Sequence[Cluster], functions: int = 0, gpus: int = 0) -> Size:
+        """Room for each of some clusters, and at least for so many functions and GPUs."""
+        return cls(
+            max(functions, *(len(c.functions) for c in clusters)),
+            max(len(c.all_nodes) for c in clusters),
+            max(gpus, *(len(c.gpus) for c in clusters)),
+            max(len(c.kinds) for c in clusters),
+        )
+
+    def check(self, cluster: Cluster) -> None:
+        """Raise SpecError unless a cluster fits."""
+        found = Size.of([cluster])
+        for f in fields(self):
+            if getattr(found, f.name) > getattr(self, f.name):
+                accepted = f"<= {getattr(self, f.name)} (room of the tables)"
+                raise SpecError(f"cluster.{f.name}", getattr(found, f.name), accepted)
+
+
 class State:
-    """All tables of B rows of at most F functions and G GPUs.
+    """All tables of B rows of a size.
 
     `load` gives a row its cluster and workload (again); `point` must run after a table has moved.
     """
 
-    def __init__(
-        self, rows: int, functions: int, gpus: int, rules: Rules, threads: int = 1
-    ) -> None:
-        b, f, g = rows, functions, gpus
+    def __init__(self, rows: int, size: Size, rules: Rules, threads: int = 1) -> None:
+        b, f, m, g, c = rows, size.functions, size.nodes, size.gpus, size.kinds
+        self.size = size
         self.cuts = np.linspace(0, b, threads + 1).astype(np.int64)
         """Thread k runs rows cuts[k] .. cuts[k + 1] - 1, which share a scratch."""
         self.scratch = np.zeros(threads, SCRATCH)
         self.rows = np.zeros(b, ROW)
         self.fn = np.zeros((b, f), FN)
         self.gpu = np.zeros((b, g), GPU)
-        self.link = np.zeros((b, 1 + g), LINK)
+        self.node = np.zeros((b, m), NODE)
+        self.link = np.zeros((b, m + g), LINK)
+        self.nf = np.zeros((b, m * f), NF)
+        self.cf = np.zeros((b, c * f), CF)
         self.gf = np.zeros((b, g * f), GF)
         self.order = np.zeros((b, g * f), ORDER)
         self.inst = new_instances(b, max(64, 2 * f))
@@ -165,7 +243,11 @@ class State:
 
     def load(self, k: int, cluster: Cluster, workload: Workload, **options: float) -> None:
         """Start row k afresh on a cluster and a workload; `options` are fields of the row."""
-        for table in (self.rows, self.fn, self.gpu, self.link, self.gf, self.hybrid):
+        self.size.check(cluster)
+        for table in (
+            self.rows, self.fn, self.node, self.gpu, self.link, self.nf, self.gf, self.cf,
+            self.hybrid,
+        ):  # fmt: skip
             table[k] = np.zeros((), table.dtype)
         row = self.rows[k]
         self.inst[k] = new_instances(1, self.inst.shape[1])[0]
@@ -175,8 +257,8 @@ class State:
             row[name] = NONE
         row["free_n"] = self.inst.shape[1]
         fill_functions(self.fn[k], cluster)
-        fill_node(row, self.gpu[k], self.link[k], cluster)
-        row["fns"], row["gpus"] = len(cluster.functions), len(cluster.node.gpus)
+        fill_nodes(self, k, cluster)
+        fill_row(row, cluster, self.gpu[k], self.node[k])
         row["horizon"] = workload.horizon_s
         fill_rules(self.rows[k : k + 1], self.rules)
         for name, value in options.items():
@@ -194,7 +276,7 @@ class State:
 
     def _point_row(self, k: int) -> None:
         row, workload = self.rows[k], self.workloads[k]
-        for name in ("fn", "gpu", "link", "gf", "order", "inst", "heap", "effect", "hybrid"):
+        for name in STRIDED:
             table = getattr(self, name)
             row[name] = table.ctypes.data + k * table.strides[0]
         row["heap_cap"], row["insts"] = self.heap.shape[1], self.inst.shape[1]

@@ -5,8 +5,8 @@ links, requests, events - are numpy record arrays of any length, reached from co
 `fn_of(r, f)`, `inst_of(r, i)` and so on, which return a reference without copying. Sizes are data,
 not types: one compilation serves every cluster.
 
-Shapes: B rows, F functions, I instance slots, G GPUs, L links (0 = disk, 1 + g = PCIe of GPU g),
-N requests.  Units: seconds, bytes.
+Shapes: B rows, F functions, I instance slots, M nodes, G GPUs, C classes of GPU, L links (n = disk
+of node n, M + g = PCIe of GPU g), N requests.  Units: seconds, bytes.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ NONE = -1
 
 FREE, STARTING, READY, FETCHING = 0, 1, 2, 3
 """States of an instance slot; FETCHING brings a host copy and holds no device memory."""
+ABSENT, THERE, COMING = 0, 1, 2
+"""States of a host copy."""
 WARM, COLD, DROPPED, HOST, FAILED, IN_FLIGHT = 0, 1, 2, 3, 4, 255
 """Outcome of a request: the tier that the instance serving it came from."""
 
@@ -38,21 +40,20 @@ FN = np.dtype(
         # what the spec says
         ("bytes", "i8"), ("weights", "i8"), ("gib", "f8"), ("weights_gib", "f8"),
         ("runtime_s", "f8"), ("warmup_s", "f8"), ("load_rate", "f8"),
-        ("alpha_s", "f8"), ("beta_s", "f8"), ("slo_s", "f8"), ("cost", "f8"), ("cost_size", "f8"),
-        ("load_disk_s", "f8"), ("load_host_s", "f8"),
-        ("batch_limit", "i8"), ("concurrency", "i8"),
+        ("slo_s", "f8"), ("cost", "f8"), ("cost_size", "f8"),
+        ("load_disk_s", "f8"), ("load_host_s", "f8"), ("batch_limit", "i8"), ("concurrency", "i8"),
         # standing orders (Decision)
         ("keep_alive_s", "f8"), ("host_keep_alive_s", "f8"),
         ("prewarm_after_s", "f8"), ("prewarm_keep_s", "f8"), ("eviction_score", "f8"),
         ("batch_wait_s", "f8"), ("prewarm", "i8"), ("prewarm_host", "i8"),
         ("min_batch", "i8"), ("max_batch", "i8"), ("max_instances", "i8"), ("drop_head", "i8"),
+        ("gpu_class", "i8"),
         # instances and queue
         ("n", "i8"), ("idle", "i8"), ("busy", "i8"), ("loading", "i8"),
         ("open_head", "i8"), ("open_tail", "i8"), ("q_head", "i8"), ("q_tail", "i8"),
         ("queued", "i8"), ("inflight", "i8"), ("waiting", "i8"), ("next_waiting", "i8"),
         ("freq", "f8"), ("prio", "f8"),
-        ("host", "i8"), ("host_busy", "i8"), ("host_since", "f8"), ("host_timer", "f8"),
-        ("batch_timer", "f8"), ("prewarm_timer", "f8"),
+        ("hosts", "i8"), ("batch_timer", "f8"), ("prewarm_timer", "f8"),
         # what is known of its traffic (features.py)
         ("arrivals", "i8"), ("gaps", "i8"), ("last_arrival", "f8"), ("last_idle", "f8"),
         ("gap", "f8"), ("gap_bin", "i8"), ("prev_bin", "i8"), ("rate", "f8", (4,)),
@@ -63,8 +64,9 @@ FN = np.dtype(
         ("mix", "f8", (EXPERTS,)), ("multiplier", "f8"), ("variant", "i8"), ("index_valid", "i8"),
         ("index", "f4", (AGES,)), ("closing", "f4", (EXPERTS,)),
         # charged to this function since its last decision (reward of its row)
-        ("held", "i8"), ("held_host", "i8"), ("held_t", "f8"), ("held_price", "f8"),
-        ("acc_gib_s", "f8"), ("acc_host_gib_s", "f8"), ("acc_shadow", "f8"),
+        ("held", "i8"), ("held_host", "i8"), ("held_rent", "f8"), ("held_t", "f8"),
+        ("held_price", "f8"), ("acc_gib_s", "f8"), ("acc_host_gib_s", "f8"), ("acc_rent", "f8"),
+        ("acc_shadow", "f8"),
         ("acc_wait_s", "f8"), ("acc_load_s", "f8"), ("acc_drops", "i8"), ("acc_requests", "i8"),
         ("acc_late", "i8"), ("decision", "i8"),
     ],
@@ -72,17 +74,18 @@ FN = np.dtype(
 )  # fmt: skip
 INST = np.dtype(
     [
-        ("fn", "i8"), ("gpu", "i8"), ("state", "i8"), ("inflight", "i8"),
+        ("fn", "i8"), ("node", "i8"), ("gpu", "i8"), ("state", "i8"), ("inflight", "i8"),
         ("prev", "i8"), ("next", "i8"), ("open", "i8"), ("bound", "i8"),
         ("source", "i8"), ("phase", "i8"), ("link", "i8"), ("queued", "i8"),
         ("created", "i8"), ("freq", "f8"), ("last_start", "f8"), ("idle_since", "f8"),
         ("ready_t", "f8"), ("keep_until", "f8"), ("timer", "f8"),
-        ("left", "f8"), ("rate", "f8"), ("now_rate", "f8"),
+        ("left", "f8"), ("rate", "f8"), ("now_rate", "f8"), ("through", "i8"),
     ],
     align=True,
 )  # fmt: skip
 GPU = np.dtype(
     [
+        ("node", "i8"), ("kind", "i8"), ("rent", "f8"),
         ("cap", "i8"), ("used", "i8"), ("evictable", "i8"),
         ("busy", "i8"), ("loading", "i8"), ("resident", "i8"), ("exclusive", "i8"),
         ("running", "i8"), ("run_head", "i8"), ("run_tail", "i8"), ("listed", "i8"),
@@ -93,11 +96,30 @@ GPU = np.dtype(
 )  # fmt: skip
 GF = np.dtype([("key", "f8"), ("pos", "i8"), ("n", "i8"), ("idle", "i8")], align=True)
 """A function on a GPU: its place in the GPU's eviction order and how many instances it has."""
+NODE = np.dtype(
+    [
+        ("pipelined", "i8"), ("host_cap", "i8"), ("host_used", "i8"), ("host_peak", "i8"),
+        ("host_t", "f8"), ("host_byte_s", "f8"),
+    ],
+    align=True,
+)  # fmt: skip
+NF = np.dtype(
+    [
+        ("state", "i8"), ("busy", "i8"), ("since", "f8"), ("timer", "f8"),
+        ("disk_s", "f8"), ("host_s", "f8"),
+    ],
+    align=True,
+)  # fmt: skip
+"""A function on a node: its host copy (ABSENT, THERE or COMING; loads that read it; since when;
+when its timer fires), and its start-up times there while nothing else loads."""
+CF = np.dtype([("alpha_s", "f8"), ("beta_s", "f8")], align=True)
+"""A function on a class of GPU: its service times."""
 ORDER = np.dtype([("fn", "i8"), ("score", "f8"), ("until", "f8")], align=True)
 """A place in that order; for scanning rules the score and the time until which it stands."""
 LINK = np.dtype(
     [
         ("rate", "f8"), ("fifo", "i8"), ("slots", "i8"), ("active", "i8"), ("queued", "i8"),
+        ("passing", "i8"),
         ("head", "i8"), ("tail", "i8"), ("q_head", "i8"), ("q_tail", "i8"),
         ("t", "f8"), ("stamp", "i8"), ("bytes", "f8"), ("busy_s", "f8"),
     ],
@@ -130,13 +152,14 @@ SCRATCH = np.dtype(
 """Working memory of the hazard rule; rows that are never run at once share one."""
 
 _TABLES = (
-    "fn", "inst", "gpu", "gf", "link", "req", "heap", "order", "effect", "scratch",
-    "arrival", "function", "service", "cold_service", "param", "hybrid", "theta",
+    "fn", "inst", "node", "gpu", "nf", "gf", "cf", "link", "req", "heap", "order", "effect",
+    "scratch", "arrival", "function", "service", "cold_service", "param", "hybrid", "theta",
 )  # fmt: skip
 ROW = np.dtype(
     [(name, "i8") for name in _TABLES]
     + [
-        ("fns", "i8"), ("insts", "i8"), ("gpus", "i8"), ("links", "i8"), ("reqs", "i8"),
+        ("fns", "i8"), ("insts", "i8"), ("nodes", "i8"), ("gpus", "i8"), ("kinds", "i8"),
+        ("reqs", "i8"),
         ("heap_cap", "i8"), ("heap_n", "i8"), ("effect_cap", "i8"), ("effects", "i8"),
         ("oracle", "i8"),
         ("now", "f8"), ("horizon", "f8"), ("warmup", "f8"), ("next_req", "i8"), ("seq", "i8"),
@@ -155,9 +178,8 @@ ROW = np.dtype(
         ("first_bin", "f8"),
         # memory of all GPUs
         ("cap", "i8"), ("used", "i8"), ("evictable", "i8"),
-        # host tier
-        ("host_cap", "i8"), ("host_used", "i8"), ("host_t", "f8"), ("host_byte_s", "f8"),
-        ("host_peak", "i8"),
+        # host memory of all nodes
+        ("host_cap", "i8"), ("host_used", "i8"),
         # population history (shared prior of the forecasts)
         ("prior_sum", "f8"), ("prior", "f4", (AGES,)),
         # counters
@@ -196,6 +218,7 @@ def _reference(dtype: np.dtype[Any]) -> Any:
 
 
 fn_at, inst_at, gpu_at, gf_at = _reference(FN), _reference(INST), _reference(GPU), _reference(GF)
+node_at, nf_at, cf_at = _reference(NODE), _reference(NF), _reference(CF)
 link_at, req_at, event_at = _reference(LINK), _reference(REQ), _reference(EVENT)
 effect_at, f8_at, i4_at = _reference(EFFECT), _reference(F8), _reference(I4)
 order_at, scratch_at = _reference(ORDER), _reference(SCRATCH)

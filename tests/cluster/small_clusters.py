@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.simulation import Simulation
-from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Rules
+from stoker.envs.cluster.spec import CHOICES, Cluster, Function, Gpu, Link, Node, Rules, Service
 from stoker.envs.workload.workload import Workload
 
 FREE, STARTING, READY, FETCHING = 0, 1, 2, 3
@@ -63,6 +63,7 @@ class Orders:
             "max_batch": pick([1, 2, 8], n),
             "max_instances": pick([0, 1, 2, 100], n),
             "drop_head": pick([0, 0, 0, 1], n),
+            "gpu_class": pick([-1, -1, 0, 1], n),
         }
         return {name: v for name, v in drawn.items() if self.rng.random() < 0.7}
 
@@ -72,6 +73,7 @@ class Orders:
         return {
             "min_batch": np.full(n, 2), "batch_wait_s": np.full(n, 1.0), "max_batch": np.full(n, 2),
             "max_instances": np.full(n, 50), "prewarm": np.zeros(n, int),
+            "gpu_class": np.full(n, -1),
         }  # fmt: skip
 
 
@@ -84,40 +86,48 @@ def links() -> st.SearchStrategy[Link]:
 def functions() -> st.SearchStrategy[list[Function]]:
     size = st.sampled_from([0.25, 1.0, 1.5, 2.0])
     one = st.builds(
-        lambda name, weights, extra, runtime, warmup, ceiling, alpha, beta, batch, slots: Function(
-            name, weights, weights + extra, runtime, warmup, ceiling, alpha, beta, batch, slots, 2.0
+        lambda name, weights, extra, runtime, warmup, ceiling, alpha, beta, batch, slots, other: (
+            Function(
+                name, weights, weights + extra, runtime, warmup, ceiling, alpha, beta, batch, slots,
+                2.0, other,
+            )
         ),
         st.just("?"), size, st.sampled_from([0.0, 0.5]), st.sampled_from([0.0, 0.4]),
         st.sampled_from([0.0, 0.2]), st.sampled_from([math.inf, 0.9]),
         st.sampled_from([0.0, 0.1, 1.3]), st.sampled_from([0.0, 0.3]), st.sampled_from([1, 2, 4]),
-        st.integers(1, 4),
+        st.integers(1, 4), st.sampled_from([(), (Service("fast", 0.05, 0.01),)]),
     )  # fmt: skip
     return st.lists(one, min_size=1, max_size=4)
 
 
 @st.composite
-def clusters(draw: st.DrawFn, sharing: tuple[str, ...] = ("parallel", "exclusive")) -> Cluster:
+def clusters(
+    draw: st.DrawFn, sharing: tuple[str, ...] = ("parallel", "exclusive"), most_nodes: int = 3
+) -> Cluster:
     """Any small cluster."""
     gpu = st.builds(
-        Gpu, st.sampled_from([2.5, 4.0]), st.just(1.0), st.just("gpu"), st.sampled_from(sharing)
-    )
-    node = Node(
-        tuple(draw(st.lists(gpu, min_size=1, max_size=3))),
-        host_gib=draw(st.sampled_from([0.0, 2.0, 100.0])),
-        disk=draw(links()),
-        pcie=draw(links()),
-    )
+        Gpu, st.sampled_from([2.5, 4.0]), st.sampled_from([1.0, 3.0]),
+        st.sampled_from(["gpu", "gpu", "fast"]), st.sampled_from(sharing), st.just(50.0),
+        st.just(300.0),
+    )  # fmt: skip
+    node = st.builds(
+        Node, st.lists(gpu, min_size=1, max_size=3).map(tuple), st.sampled_from([0.0, 2.0, 100.0]),
+        st.just(0.01), links(), links(), st.sampled_from(["sequential", "pipelined"]),
+    )  # fmt: skip
+    nodes = tuple(draw(st.lists(node, min_size=1, max_size=most_nodes)))
     named = [
         Function(f"f{k}", *[getattr(f, a) for a in list(Function.__dataclass_fields__)[1:]])
         for k, f in enumerate(draw(functions()))
     ]
-    return Cluster(node, tuple(named))
+    return Cluster(nodes, tuple(named))
 
 
 @st.composite
-def cases(draw: st.DrawFn, sharing: tuple[str, ...] = ("parallel", "exclusive")) -> Case:
+def cases(
+    draw: st.DrawFn, sharing: tuple[str, ...] = ("parallel", "exclusive"), most_nodes: int = 3
+) -> Case:
     """A cluster with up to 40 requests in 30 seconds."""
-    cluster = draw(clusters(sharing))
+    cluster = draw(clusters(sharing, most_nodes))
     last = len(cluster.functions) - 1
     request = st.tuples(st.integers(0, 300), st.integers(0, last))
     calls = sorted(draw(st.lists(request, max_size=40)))
@@ -138,7 +148,7 @@ def rules(
     scale = draw(st.sampled_from(scale_out))
     eviction = draw(st.sampled_from((*HEAP_RULES, "score", "hazard")))
     choices: dict[str, list[str]] = {
-        "placement": ["most_free", "first_fit"],
+        "placement": list(CHOICES["rules.placement"]),
         "plan": ["decision", "hybrid_histogram", "hazard"],
         "overload": ["drop"] if scale == "per_request" else ["queue", "drop"],
         "eviction_need": ["shortfall", "full"] if eviction in HEAP_RULES else ["shortfall"],

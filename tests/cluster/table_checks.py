@@ -24,12 +24,27 @@ def check_row(sim: Simulation, k: int, live: tuple[int, Any] | None = None) -> N
     assert row["free_n"] == np.count_nonzero(inst["state"] == FREE)
     assert row["loads_now"] == np.count_nonzero(inst["state"] == STARTING)
     assert row["queued"] == fn["queued"].sum()
-    assert row["host_used"] == fn["weights"][fn["host"] != 0].sum() <= row["host_cap"]
-    assert row["host_peak"] <= row["host_cap"]
+    check_hosts(sim, k)
     answered = row["served"] + row["drops"] + row["failed"]
     arrived = row["next_req"] if live is None else live[0]
     assert arrived == answered + fn["inflight"].sum() + fn["queued"].sum()
     check_running_requests(sim, k, sim.state.workloads[k].function if live is None else live[1])
+
+
+def check_hosts(sim: Simulation, k: int) -> None:
+    """Host memory of every node is what its copies hold, and never over-full."""
+    row, fns = sim.state.rows[k], int(sim.state.rows[k]["fns"])
+    fn, used = sim.state.fn[k][:fns], 0
+    there = np.zeros(fns, np.int64)
+    held = np.zeros(fns, np.int64)
+    for n in range(int(row["nodes"])):
+        node, copies = sim.state.node[k, n], sim.state.nf[k][n * fns : (n + 1) * fns]
+        mine = np.where(copies["state"] != 0, fn["weights"], 0)
+        assert node["host_used"] == mine.sum() <= node["host_cap"]
+        assert node["host_peak"] <= node["host_cap"]
+        used, held, there = used + mine.sum(), held + mine, there + (copies["state"] == 1)
+    assert row["host_used"] == used
+    assert np.array_equal(fn["held_host"], held) and np.array_equal(fn["hosts"], there)
 
 
 def check_gpus(sim: Simulation, k: int) -> None:
@@ -128,11 +143,15 @@ def check_service_times(sim: Simulation, k: int) -> None:
         batches.setdefault((int(req["inst"][q]), float(req["start"][q])), []).append(q)
     for (_, start), members in batches.items():
         spec = sim.clusters[k].functions[int(workload.function[members[0]])]
+        times = [spec.service(kind) for kind in sim.clusters[k].kinds]
         assert {int(workload.function[q]) for q in members} == {workload.function[members[0]]}
         takes = [float(req["finish"][q]) - start for q in members]
-        if spec.concurrency == 1 and spec.alpha_s > 0.0:
+        if spec.concurrency == 1 and min(alpha_s for alpha_s, _ in times) > 0.0:
             grid = sim.rules.time_quantum_s
-            assert np.allclose(takes, spec.alpha_s + spec.beta_s * len(members), atol=1e-9 + grid)
+            assert any(
+                np.allclose(takes, alpha_s + beta_s * len(members), atol=1e-9 + grid)
+                for alpha_s, beta_s in times
+            )
             assert len(members) <= spec.max_batch
 
 
@@ -146,7 +165,10 @@ def check_books(sim: Simulation, k: int) -> None:
     assert np.isclose(kinds, now * int(row["gpus"]), rtol=1e-9)
     assert np.isclose(fn["acc_gib_s"].sum(), gpu["byte_s"].sum() / 2.0**30, rtol=1e-9, atol=1e-9)
     assert np.isclose(
-        fn["acc_host_gib_s"].sum(), row["host_byte_s"] / 2.0**30, rtol=1e-9, atol=1e-9
+        fn["acc_host_gib_s"].sum(),
+        sim.state.node[k]["host_byte_s"].sum() / 2.0**30,
+        rtol=1e-9,
+        atol=1e-9,
     )
     assert np.isclose(fn["acc_load_s"].sum(), row["load_s"], rtol=1e-9, atol=1e-9)
     assert fn["acc_drops"].sum() == row["drops"] == np.count_nonzero(req["tier"] == 2)

@@ -52,7 +52,7 @@ def finish(sim: Simulation) -> None:
 
 def pin(chosen: Rules, case: Case) -> bool:
     """Whether these rules can run on this cluster."""
-    exclusive = any(g.sharing == "exclusive" for g in case.cluster.node.gpus)
+    exclusive = any(g.sharing == "exclusive" for g in case.cluster.gpus)
     return not (exclusive and chosen.scale_out == "per_request")
 
 

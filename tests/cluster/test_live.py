@@ -20,11 +20,11 @@ END_S = 60.0
 
 def unlinked(case: Case) -> Case:
     """The case without links to share, with times that do not coincide by their decimals."""
-    node = replace(case.cluster.node, disk=Link(), pcie=Link())
+    nodes = tuple(replace(n, disk=Link(), pcie=Link()) for n in case.cluster.all_nodes)
     functions = tuple(
         replace(
             f, load_gib_s=math.inf, runtime_s=f.runtime_s + 0.0317 * (k + 1),
-            alpha_s=f.alpha_s + 0.0113 * (k + 1), beta_s=f.beta_s * 1.0171,
+            alpha_s=f.alpha_s + 0.0113 * (k + 1), beta_s=f.beta_s * 1.0171, services=(),
         )
         for k, f in enumerate(case.cluster.functions)
     )  # fmt: skip
@@ -32,7 +32,7 @@ def unlinked(case: Case) -> Case:
     spread = 1e-3 * (np.arange(len(w)) * 0.6180339887 % 1.0)
     moved = replace(w, arrival_s=np.sort(w.arrival_s + spread), horizon_s=1e4)
     return Case(
-        replace(case.cluster, node=node, functions=functions), moved, case.seed, case.tick_s
+        replace(case.cluster, nodes=nodes, functions=functions), moved, case.seed, case.tick_s
     )
 
 
@@ -41,7 +41,7 @@ def as_decision(orders: dict[str, np.ndarray]) -> Decision:
 
 
 def exclusive(case: Case) -> bool:
-    return any(g.sharing == "exclusive" for g in case.cluster.node.gpus)
+    return any(g.sharing == "exclusive" for g in case.cluster.gpus)
 
 
 @given(cases(), rules())

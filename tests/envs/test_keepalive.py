@@ -51,7 +51,7 @@ class Priced:
         node = replace(cluster.node, gpus=(gpu,), host_gib=40.0, host_price_usd_gib_h=0.1)
         functions = tuple(replace(f, slo_s=f.alpha_s + 1.0) for f in cluster.functions)
         objective = Objective(wait_usd_s=0.01, load_usd_s=0.0025, drop_usd=0.1)
-        made = replace(cluster, node=node, functions=functions, objective=objective)
+        made = replace(cluster, nodes=node, functions=functions, objective=objective)
         return made, workload.window(0.0, float(rng.uniform(900.0, 1500.0)))
 
 
@@ -129,7 +129,7 @@ def test_orders_past_the_horizon_are_charged_up_to_a_cold_start():
     assert ends["dt"][0] == pytest.approx(10.0)
     tail = -ends["reward_terms"]["tail"][0] * ends["scale"][0]
     assert tail == pytest.approx(50.0 * 4.0 * 0.01)
-    dear = replace(problems.cluster, node=Node((Gpu(8.0, price_usd_h=8.0 * 3600.0),)))
+    dear = replace(problems.cluster, nodes=Node((Gpu(8.0, price_usd_h=8.0 * 3600.0),)))
     ends = play(replace(problems, cluster=dear), [(KEEP, DROP)] * 2)[1]
     assert -ends["reward_terms"]["tail"][0] * ends["scale"][0] == pytest.approx(10.0)
 
