@@ -109,7 +109,7 @@ class KeepAliveEnv(gym.Env[NDArray[np.float32], Any]):
     | 7 | age | bin of the time since the function became idle / 72 |
     | 8 | load | start-up time over the first bin: ln, / 4 |
     | 9 | size | share of the device memory that an instance takes: ln, / 8 |
-    | 10 | host | 1 = weights in host memory |
+    | 10 | host | 1 = weights in some host memory |
     | 11 | gap_before_load | forecast probability that the gap is shorter than a load |
     | 12 | gap_before_even | the same for the break-even time at the present price |
     | 13 | gap_p10 | bin of the forecast's 10 % quantile / 72 |
@@ -121,7 +121,7 @@ class KeepAliveEnv(gym.Env[NDArray[np.float32], Any]):
     | 19 | free | free share of device memory |
     | 20 | evictable | idle share of device memory |
     | 21 | loading | loads in progress: ln(1 + n) / 4 |
-    | 22 | link_queue | loads waiting for the disk link, over its slots: ln(1 + x) / 4 |
+    | 22 | link_queue | loads waiting for the disk links, over their slots: ln(1 + x) / 4 |
     | 23 | requests_waiting | requests in queues: ln(1 + n) / 8 |
     | 24 | link_price | loads, a slot, that recent loads found waiting: ln(1 + x) / 4 |
     | 25-48 | slow_0 .. slow_23 | share of each coarse gap bin, slowly decayed |
@@ -134,7 +134,7 @@ class KeepAliveEnv(gym.Env[NDArray[np.float32], Any]):
     | 0 | free | free share of device memory |
     | 1 | evictable | idle share of device memory |
     | 2 | loading | loads in progress: ln(1 + n) / 4 |
-    | 3 | link_queue | loads waiting for the disk link, over its slots: ln(1 + x) / 4 |
+    | 3 | link_queue | loads waiting for the disk links, over their slots: ln(1 + x) / 4 |
     | 4 | requests_waiting | requests in queues: ln(1 + n) / 8 |
     | 5 | link_price | loads, a slot, that recent loads found waiting: ln(1 + x) / 4 |
     | 6 | price | rent plus online price of memory: ln, / 8 |

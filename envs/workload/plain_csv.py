@@ -101,6 +101,10 @@ def _optional(path: Path, data: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+COLUMNS = tuple(f.name for f in fields(Function) if f.name != "services")
+"""Of a function table."""
+
+
 def load_functions(path: str | Path) -> tuple[Function, ...]:
     """Read a function table; empty cells mean the field's default.
 
@@ -109,7 +113,7 @@ def load_functions(path: str | Path) -> tuple[Function, ...]:
     """
     path = Path(path)
     columns = tables.header(path)
-    known = {f.name: f for f in fields(Function)}
+    known = {f.name: f for f in fields(Function) if f.name in COLUMNS}
     for column in columns:
         if column not in known:
             raise SpecError(f"{path.name}: column", column, " | ".join(known))
@@ -178,10 +182,13 @@ def save(
 
 
 def _save_functions(path: Path, functions: tuple[Function, ...]) -> None:
-    columns = [f.name for f in fields(Function)]
+    for function in functions:
+        if function.services:
+            at = f"function[{function.name}].services"
+            raise SpecError(at, function.services, "none (a table has one service time a function)")
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(columns)
+        writer.writerow(COLUMNS)
         for function in functions:
-            row = [getattr(function, c) for c in columns]
+            row = [getattr(function, c) for c in COLUMNS]
             writer.writerow("inf" if v == math.inf else v for v in row)

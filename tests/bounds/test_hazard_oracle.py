@@ -6,10 +6,12 @@ from stoker.envs.cluster.spec import Cluster, Function, Gpu, Node
 from stoker.envs.workload import Workload
 
 
-def test_bins_grow_by_15_percent_and_the_last_is_open() -> None:
+def test_five_bins_double_an_age_and_the_last_is_open() -> None:
     edges = gap_bins(3.0)
     assert len(edges) == BINS + 1
-    np.testing.assert_allclose(edges[:4], [0.0, 3.0, 3.45, 3.9675])
+    np.testing.assert_allclose(edges[:2], [0.0, 3.0])
+    np.testing.assert_allclose(edges[1:72:5], 3.0 * 2.0 ** np.arange(15))
+    np.testing.assert_allclose(edges[2:] / edges[1:-1], 2.0**0.2)
     np.testing.assert_array_equal(
         bin_of(np.array([0.0, 2.99, 3.0, 3.46, 1e9]), 3.0), [0, 0, 1, 2, 71]
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stoker.envs.cluster.errors import SpecError
-from stoker.envs.cluster.spec import Function
+from stoker.envs.cluster.spec import Function, Service
 from stoker.envs.workload import Workload, plain_csv
 
 FUNCTIONS = (
@@ -108,3 +109,10 @@ def test_a_bad_function_is_named_by_line_and_column(tmp_path: Path, text: str, f
     with pytest.raises(SpecError) as caught:
         plain_csv.load_functions(write(tmp_path, text, "fn.csv"))
     assert caught.value.field == field
+
+
+def test_a_table_that_would_lose_the_times_by_gpu_class_is_not_written(tmp_path: Path) -> None:
+    one = replace(FUNCTIONS[0], services=(Service("fast", 0.1),))
+    w = Workload(np.array([0.1]), np.zeros(1, np.int32), ("a",), 9.0)
+    with pytest.raises(SpecError, match=r"function\[a\].services"):
+        plain_csv.save(tmp_path / "req.csv", w, (one,), tmp_path / "fn.csv")
