@@ -14,6 +14,7 @@ from stoker.envs.cluster.host_tier import drop_host, hold_host, host_room, set_h
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.links import join
 from stoker.envs.cluster.order import count_idle, delist, enlist, slot_of
+from stoker.envs.cluster.rules.wait_vs_cold import join_peers, leave_peers
 from stoker.envs.cluster.tables import (
     COLD,
     FETCHING,
@@ -117,6 +118,7 @@ def start_instance(r, f, g, t):
     i = take_free(r)
     inst = inst_at(r["inst"], i)
     inst["fn"], inst["gpu"], inst["state"] = f, g, STARTING
+    join_peers(r, i)
     inst["source"] = HOST if fn["host"] == 1 else COLD
     gpu["used"] += fn["bytes"]
     r["used"] += fn["bytes"]
@@ -251,6 +253,7 @@ def _vacate(r, i, t):
     fn = fn_at(r["fn"], f)
     gpu = touch_gpu(r, g, t)
     charge(r, f, t)
+    leave_peers(r, i)
     gpu["used"] -= fn["bytes"]
     r["used"] -= fn["bytes"]
     gpu["resident"] -= 1

@@ -68,11 +68,12 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
 
 def reset_functions(table: Records) -> None:
     """Write the state that every function starts with. Shape: (B, F)"""
-    for name in ("keep_alive_s", "prewarm_after_s", "batch_timer", "prewarm_timer", "host_timer"):
+    timers = ("batch_timer", "prewarm_timer", "host_timer", "order_timer")
+    for name in ("keep_alive_s", "prewarm_after_s", *timers):
         table[name] = np.inf
     table["min_batch"] = 1
     table["max_instances"] = 2**31 - 1
-    links = ("open_head", "open_tail", "q_head", "q_tail", "next_waiting")
+    links = ("open_head", "open_tail", "q_head", "q_tail", "next_waiting", "peers")
     for name in (*links, "decision", "left_out"):
         table[name] = NONE
     table["last_arrival"] = table["last_idle"] = -np.inf
@@ -116,6 +117,7 @@ def fill_rules(rows: Records, rules: Rules) -> None:
     """Write the codes of the rules into every row. Shape: (B,)"""
     for name in ("scale_out", "placement", "eviction", "plan"):
         rows[name] = CHOICES[f"rules.{name}"].index(getattr(rules, name))
+    rows["order_rule"] = CHOICES["rules.order"].index(rules.order)
     rows["clone"] = CHOICES["rules.clone_choice"].index(rules.clone_choice)
     rows["drop_overload"] = rules.overload == "drop"
     rows["need_full"] = rules.eviction_need == "full"
@@ -176,6 +178,7 @@ class State:
         row["free_n"] = self.inst.shape[1]
         fill_functions(self.fn[k], cluster)
         fill_node(row, self.gpu[k], self.link[k], cluster)
+        self.gpu[k]["last"] = NONE
         row["fns"], row["gpus"] = len(cluster.functions), len(cluster.node.gpus)
         row["horizon"] = workload.horizon_s
         fill_rules(self.rows[k : k + 1], self.rules)
