@@ -70,6 +70,16 @@ def test_an_overdue_head_takes_the_memory_of_younger_ones() -> None:
     assert starts(run(two, calls, SMALL, order("collation", 3.0))) == with_limit
 
 
+def test_an_overdue_function_that_may_have_no_instance_takes_no_memory() -> None:
+    two = [model("a"), model("b")]
+    calls = [(0.0, 0), (0.5, 1), (0.6, 0), (0.7, 0)]
+    limits = np.array([9, 0])
+    got = starts(run(two, calls, SMALL, order("collation", 1.0), max_instances=limits))
+    assert got[0::2] == [1.0, 3.0]
+    assert got[3] == 5.0
+    assert np.isnan(got[1])
+
+
 def test_an_instance_with_several_batches_takes_no_more_while_somebody_is_overdue() -> None:
     # a from 1 to 5; b may wait until 2.5. fcfs: a's second at 3 runs beside the first, until 7.
     two = [model("a", concurrency=2, alpha_s=4.0), model("b")]

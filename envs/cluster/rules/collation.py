@@ -31,7 +31,7 @@ def overdue(r, f, t):
     k = r["wait_head"]
     while k != NONE:
         fn = fn_at(r["fn"], k)
-        if fn["n"] == 0 and fn["queued"] > 0:
+        if fn["n"] == 0 and fn["queued"] > 0 and fn["max_instances"] > 0:
             arrival = head_arrival(r, k)
             if arrival < oldest and _too_long(r, arrival, t):
                 best, oldest = k, arrival
