@@ -9,6 +9,7 @@ import math
 
 from stoker.envs.cluster.bill import charge, touch_gpu, touch_host, touch_price
 from stoker.envs.cluster.events import (
+    BATCH,
     DONE,
     EXPIRE,
     HOST_EXPIRE,
@@ -137,9 +138,11 @@ def _handle(r, kind, a, b, t):
             review_host(r, b, a, t)
     elif kind == PREWARM:
         _prewarm_due(r, a, t)
-    else:
+    elif kind == BATCH:
         fn_at(r["fn"], a)["batch_timer"] = math.inf
         serve_queue(r, a, t)
+    else:  # ORDER: the waiting functions are looked at after every event
+        fn_at(r["fn"], a)["order_timer"] = math.inf
 
 
 @njit

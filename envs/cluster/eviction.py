@@ -16,12 +16,14 @@ from stoker.envs.cluster.order import listed_fn, lower, place, place_of, sift_do
 from stoker.envs.cluster.rules.freq import freq_priority
 from stoker.envs.cluster.rules.greedy_dual import greedy_dual_priority
 from stoker.envs.cluster.rules.hazard import hazard_score
+from stoker.envs.cluster.rules.landlord import landlord_priority
+from stoker.envs.cluster.rules.lfu import lfu_priority
 from stoker.envs.cluster.rules.lru import lru_priority
 from stoker.envs.cluster.rules.score import decision_score
 from stoker.envs.cluster.rules.size import size_priority
 from stoker.envs.cluster.tables import AGES, NONE, fn_at, gpu_at, inst_at
 
-LRU, GREEDY_DUAL, FREQ, SIZE, SCORE, HAZARD = 0, 1, 2, 3, 4, 5
+LRU, GREEDY_DUAL, FREQ, SIZE, LFU, LANDLORD, SCORE, HAZARD = 0, 1, 2, 3, 4, 5, 6, 7
 
 
 @njit
@@ -33,6 +35,10 @@ def priority(r, f, t):
         return freq_priority(r, f)
     if r["eviction"] == SIZE:
         return size_priority(r, f)
+    if r["eviction"] == LFU:
+        return lfu_priority(r, f)
+    if r["eviction"] == LANDLORD:
+        return landlord_priority(r, f)
     return lru_priority(t)
 
 

@@ -21,6 +21,7 @@ from stoker.envs.cluster.host_tier import (
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.links import join
 from stoker.envs.cluster.order import count_idle, delist, enlist, slot_of
+from stoker.envs.cluster.rules.wait_vs_cold import join_peers, leave_peers
 from stoker.envs.cluster.tables import (
     ABSENT,
     COLD,
@@ -130,6 +131,7 @@ def start_instance(r, f, g, t):
     i = take_free(r)
     inst = inst_at(r["inst"], i)
     inst["fn"], inst["node"], inst["gpu"], inst["state"] = f, n, g, STARTING
+    join_peers(r, i)
     inst["source"] = HOST if copy["state"] == THERE else COLD
     gpu["used"] += fn["bytes"]
     r["used"] += fn["bytes"]
@@ -270,6 +272,7 @@ def _vacate(r, i, t):
     fn = fn_at(r["fn"], f)
     gpu = touch_gpu(r, g, t)
     charge(r, f, t)
+    leave_peers(r, i)
     gpu["used"] -= fn["bytes"]
     r["used"] -= fn["bytes"]
     gpu["resident"] -= 1

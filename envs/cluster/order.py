@@ -1,9 +1,9 @@
 """The eviction order of each GPU: the functions resident on it, lowest priority first.
 
-For heap rules (lru, greedy_dual, freq, size) it is a binary heap whose keys may lag behind a
-function's priority as long as they are lower; they are corrected when they reach the top, so an
-ordinary warm start touches no heap. For scanning rules (score, hazard) it is a plain list, and each
-function's score is kept for as long as it stands.
+For heap rules (lru, greedy_dual, freq, size, lfu, landlord) it is a binary heap whose keys may lag
+behind a function's priority as long as they are lower; they are corrected when they reach the top,
+so an ordinary warm start touches no heap. For scanning rules (score, hazard) it is a plain list,
+and each function's score is kept for as long as it stands.
 """
 
 from __future__ import annotations

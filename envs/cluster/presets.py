@@ -9,6 +9,7 @@ from stoker.envs.cluster.spec import Rules
 
 EVICTION = {
     "greedy_dual": "greedy_dual", "ttl": "lru", "lru": "lru", "freq": "freq", "size": "size",
+    "lfu": "lfu", "landlord": "landlord",
 }  # fmt: skip
 PRESETS = {
     "stoker": Rules(scale_out="per_request", overload="drop"),

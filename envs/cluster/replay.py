@@ -89,7 +89,7 @@ def function_cache(
         warm_s: service time on a warm instance. Shape: (F,)
         init_s: what a cold start adds. Shape: (F,)
         capacity_mb: memory of the server; inf = no limit.
-        policy: greedy_dual | ttl | lru | freq | size.
+        policy: greedy_dual | ttl | lru | freq | size | lfu | landlord.
         preset: faascache_sim | simfaas | stoker (see presets.py).
         ttl_s: keep-alive of policy `ttl`.
         max_instances: limit on instances of one function; None = no limit.

@@ -6,13 +6,19 @@ import numpy as np
 
 from stoker.envs.cluster.effects import REJECT, effect
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.tables import DROPPED, NONE, fn_at, i4_at, req_at
+from stoker.envs.cluster.tables import DROPPED, NONE, f8_at, fn_at, i4_at, req_at
 
 
 @njit
 def function_of(r, q):
     """Function that request q asks for."""
     return np.int64(i4_at(r["function"], q)["v"])
+
+
+@njit
+def head_arrival(r, f):
+    """When the head of the queue of f arrived; it has one."""
+    return f8_at(r["arrival"], fn_at(r["fn"], f)["q_head"])["v"]
 
 
 @njit

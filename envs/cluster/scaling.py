@@ -10,8 +10,11 @@ from stoker.envs.cluster.features import bin_of
 from stoker.envs.cluster.instances import start_instance
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.rules.placement import FIRST_FIT, placement_cost
+from stoker.envs.cluster.rules.wait_vs_cold import slot_is_sooner
 from stoker.envs.cluster.tables import NONE, fn_at, gpu_at, inst_at
+from stoker.envs.cluster.turns import claimant, may_load, next_for_memory
 
+PER_REQUEST, TARGET_CONCURRENCY, WAIT_VS_COLD = 0, 1, 2
 SPARE = 32
 """Heap places that one start can need beside one timer a function."""
 
@@ -82,35 +85,72 @@ def fits(r, f):
 
 
 @njit
-def scale(r, f, t):
-    """Start instances of f until slots, ready or loading, can hold all its requests."""
-    fn = fn_at(r["fn"], f)
-    slots = fn["concurrency"] * fn["max_batch"]
-    wanted = min((fn["inflight"] + fn["queued"] + slots - 1) // slots, fn["max_instances"])
-    while fn["n"] < wanted:
-        if r["free_n"] == 0 or r["heap_cap"] - r["heap_n"] < r["fns"] + SPARE:
-            r["starved"] = 1
-            return False
-        g = choose_gpu(r, f, t, math.inf)
-        if g == NONE:
-            return False
-        i = start_instance(r, f, g, t)
-        access(r, i, t)
+def _start(r, f, t):
+    """Start an instance of f if memory allows it; return whether it does."""
+    g = choose_gpu(r, f, t, math.inf)
+    if g == NONE:
+        return False
+    i = start_instance(r, f, g, t)
+    access(r, i, t)
     return True
 
 
 @njit
-def serve_waiting(r, t):
-    """Memory may have become free: let the waiting functions try in order of their wait."""
-    while r["wait_head"] != NONE:
-        f = r["wait_head"]
-        fn = fn_at(r["fn"], f)
-        if fn["queued"] > 0 and not scale(r, f, t):
-            return
+def scale(r, f, t):
+    """Start instances of f until slots, ready or loading, can hold all its requests.
+
+    Return False if they cannot because f may not have memory, or there is none.
+    """
+    fn = fn_at(r["fn"], f)
+    slots = fn["concurrency"] * fn["max_batch"]
+    wanted = min((fn["inflight"] + fn["queued"] + slots - 1) // slots, fn["max_instances"])
+    if fn["n"] < wanted and not may_load(r, f, t):
+        return False
+    while fn["n"] < wanted:
+        if r["scale_out"] == WAIT_VS_COLD and slot_is_sooner(r, f, t):
+            return True
+        if r["free_n"] == 0 or r["heap_cap"] - r["heap_n"] < r["fns"] + SPARE:
+            r["starved"] = 1
+            return False
+        if not _start(r, f, t):
+            return False
+    return True
+
+
+@njit
+def _wait_no_more(r, f):
+    """Take f out of the queue for memory."""
+    fn = fn_at(r["fn"], f)
+    before = NONE
+    k = r["wait_head"]
+    while k != f:
+        before = k
+        k = fn_at(r["fn"], k)["next_waiting"]
+    if before == NONE:
         r["wait_head"] = fn["next_waiting"]
-        if r["wait_head"] == NONE:
-            r["wait_tail"] = NONE
-        fn["waiting"] = 0
+    else:
+        fn_at(r["fn"], before)["next_waiting"] = fn["next_waiting"]
+    if r["wait_tail"] == f:
+        r["wait_tail"] = before
+    fn["waiting"] = 0
+
+
+@njit
+def serve_waiting(r, t):
+    """Memory may have become free: let the waiting functions try, in the order of rule `order`."""
+    while r["wait_head"] != NONE:
+        f = next_for_memory(r, t)
+        if f == NONE or (fn_at(r["fn"], f)["queued"] > 0 and not scale(r, f, t)):
+            return
+        _wait_no_more(r, f)
+
+
+@njit
+def give_way(r, f, t):
+    """Before f goes on with its queue: a function that goes before it may take its idle memory."""
+    other = claimant(r, f, t)
+    if other != NONE and _start(r, other, t):
+        wait_for_memory(r, f)
 
 
 @njit

@@ -12,6 +12,7 @@ from stoker.envs.cluster.effects import RUN, effect
 from stoker.envs.cluster.events import BATCH, DONE, push, quantize
 from stoker.envs.cluster.eviction import access
 from stoker.envs.cluster.features import on_arrival
+from stoker.envs.cluster.gpu_class import times_on
 from stoker.envs.cluster.idleness import close_gap, settle
 from stoker.envs.cluster.instances import (
     MRU,
@@ -26,10 +27,18 @@ from stoker.envs.cluster.instances import (
 )
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.requests import dequeue, drop, enqueue, function_of
-from stoker.envs.cluster.scaling import choose_gpu, fits, scale, wait_for_memory
-from stoker.envs.cluster.tables import NONE, WARM, cf_at, f8_at, fn_at, gpu_at, inst_at, req_at
-
-PER_REQUEST, TARGET_CONCURRENCY = 0, 1
+from stoker.envs.cluster.rules.wait_vs_cold import batch_done, batch_started
+from stoker.envs.cluster.scaling import (
+    PER_REQUEST,
+    WAIT_VS_COLD,
+    choose_gpu,
+    fits,
+    give_way,
+    scale,
+    wait_for_memory,
+)
+from stoker.envs.cluster.tables import NONE, WARM, f8_at, fn_at, gpu_at, inst_at, req_at
+from stoker.envs.cluster.turns import claimant, next_on_gpu
 
 
 @njit
@@ -54,8 +63,7 @@ def _begin(r, i, q, t):
 def _service_s(r, i, head, n):
     """Service time of a batch of n whose first request is `head`."""
     inst = inst_at(r["inst"], i)
-    kind = gpu_at(r["gpu"], inst["gpu"])["kind"]
-    times = cf_at(r["cf"], kind * r["fns"] + inst["fn"])
+    times = times_on(r, inst["fn"], inst["gpu"])
     if r["cold_service"] != 0 and inst["bound"] == head:
         return f8_at(r["cold_service"], head)["v"]
     if r["service"] == 0:
@@ -78,7 +86,11 @@ def _run(r, i, head, n, t):
         _begin(r, i, q, t)
         q = req_at(r["req"], q)["next"]
     fn["inflight"] += n
-    gpu_at(r["gpu"], inst["gpu"])["running"] += 1
+    gpu = gpu_at(r["gpu"], inst["gpu"])
+    gpu["running"] += 1
+    gpu["last"] = inst["fn"]
+    if r["scale_out"] == WAIT_VS_COLD:
+        batch_started(r, i, n, t)
     if r["live"]:
         effect(r, RUN, i, inst["fn"], inst["gpu"], head, n)
     else:
@@ -150,17 +162,19 @@ def _taken(r, g):
 
 
 @njit
-def _choose_slot(r, f):
+def _choose_slot(r, f, t):
     """The first instance in clone order that can run now, else the first that can wait its turn."""
+    drain = claimant(r, f, t) != NONE
     waiting = NONE
     newest = r["clone"] == MRU or r["clone"] == NEWEST
     i = choose_open(r, f)
     while i != NONE:
         inst = inst_at(r["inst"], i)
-        if not _taken(r, inst["gpu"]):
-            return i
-        if waiting == NONE and not inst["queued"]:
-            waiting = i
+        if not drain or inst["inflight"] == 0:
+            if not _taken(r, inst["gpu"]):
+                return i
+            if waiting == NONE and not inst["queued"]:
+                waiting = i
         i = inst["prev"] if newest else inst["next"]
     return waiting
 
@@ -174,7 +188,7 @@ def dispatch(r, f, t):
     """
     fn = fn_at(r["fn"], f)
     while fn["queued"] > 0:
-        i = _choose_slot(r, f)
+        i = _choose_slot(r, f, t)
         if i == NONE or _must_wait(r, f, t):
             return
         if _taken(r, inst_at(r["inst"], i)["gpu"]):
@@ -223,12 +237,8 @@ def serve_gpu(r, g, t):
     """An exclusive GPU has become free: run the next claimed instance that has work."""
     gpu = gpu_at(r["gpu"], g)
     while gpu["running"] == 0 and gpu["run_head"] != NONE:
-        i = gpu["run_head"]
-        inst = inst_at(r["inst"], i)
-        gpu["run_head"] = inst["link"]
-        if gpu["run_head"] == NONE:
-            gpu["run_tail"] = NONE
-        inst["queued"], inst["link"] = 0, NONE
+        i = next_on_gpu(r, g, t)
+        unqueue(r, i)
         if not _form_and_run(r, i, t):
             release(r, i, t)
             settle(r, i, t)
@@ -320,8 +330,14 @@ def complete(r, head, n, t):
     r["served"] += n
     fn["inflight"] -= n
     gpu_at(r["gpu"], g)["running"] -= 1
+    if r["scale_out"] == WAIT_VS_COLD:
+        batch_done(r, i, head, n, t)
     release(r, i, t)
+    created = inst["created"]
+    if inst["inflight"] == 0:
+        give_way(r, f, t)
     dispatch(r, f, t)
     if gpu_at(r["gpu"], g)["exclusive"]:
         serve_gpu(r, g, t)
-    settle(r, i, t)
+    if inst["created"] == created:  # it has not given way
+        settle(r, i, t)

@@ -89,8 +89,9 @@ MOST_LOADS = 2**16
 def check(cluster: Cluster, workload: Workload, rules: Rules) -> None:
     """Raise SpecError unless the workload names the cluster's functions and the rules suit it."""
     for gpu in cluster.gpus:
-        if gpu.sharing == "exclusive" and rules.scale_out == "per_request":
-            raise SpecError("gpu.sharing", gpu.sharing, "parallel (rules.scale_out is per_request)")
+        if gpu.sharing == "exclusive" and rules.scale_out in ("per_request", "wait_vs_cold"):
+            accepted = f"parallel (rules.scale_out is {rules.scale_out})"
+            raise SpecError("gpu.sharing", gpu.sharing, accepted)
     if len(workload.names) != len(cluster.functions):
         accepted = f"as many as the cluster has functions ({len(cluster.functions)})"
         raise SpecError("workload.names", len(workload.names), accepted)

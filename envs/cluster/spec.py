@@ -14,9 +14,12 @@ from stoker.envs.cluster.rules.params import DEFAULTS
 
 GIB = float(2**30)
 CHOICES = {
-    "rules.scale_out": ("per_request", "target_concurrency"),
+    "rules.scale_out": ("per_request", "target_concurrency", "wait_vs_cold"),
     "rules.placement": ("most_free", "first_fit", "best_fit", "soonest"),
-    "rules.eviction": ("lru", "greedy_dual", "freq", "size", "score", "hazard"),
+    "rules.eviction": (
+        "lru", "greedy_dual", "freq", "size", "lfu", "landlord", "score", "hazard",
+    ),
+    "rules.order": ("fcfs", "edf", "collation", "required_request_count"),
     "rules.plan": ("decision", "hybrid_histogram", "hazard"),
     "rules.overload": ("queue", "drop"),
     "rules.eviction_need": ("shortfall", "full"),
@@ -29,7 +32,7 @@ CHOICES = {
     "link.discipline": ("fair", "fifo"),
     "gpu.sharing": ("parallel", "exclusive"),
     "node.loading": ("sequential", "pipelined"),
-}
+}  # fmt: skip
 
 
 def _require(condition: bool, field_name: str, value: object, accepted: str) -> None:
@@ -196,11 +199,14 @@ class Rules:
     scale_out: str = "target_concurrency"
     """per_request: a request without a free slot starts (and is bound to) an instance of its own;
     target_concurrency: requests wait in their function's queue, a new instance is started when the
-    slots that exist or load cannot hold the queue."""
+    slots that exist or load cannot hold the queue; wait_vs_cold: likewise, but only if it would be
+    ready before a slot is expected to be free."""
     placement: str = "most_free"
     eviction: str = "lru"
     plan: str = "decision"
     """Who sets keep-alive when an instance becomes idle: the last Decision, or a compiled rule."""
+    order: str = "fcfs"
+    """Which waiting function gets memory, and who runs next on an exclusive GPU."""
     overload: str = "queue"
     eviction_need: str = "shortfall"
     futile_eviction: str = "never"
@@ -222,8 +228,12 @@ class Rules:
         _require(self.time_quantum_s >= 0.0, "rules.time_quantum_s", self.time_quantum_s, ">= 0")
         if self.scale_out == "per_request":
             _require(self.overload == "drop", "rules.overload", self.overload, "drop (per_request)")
+            _require(self.order == "fcfs", "rules.order", self.order, "fcfs (per_request)")
+        if self.order == "required_request_count":
+            accepted = "queue (order is required_request_count)"
+            _require(self.overload == "queue", "rules.overload", self.overload, accepted)
         if self.eviction_need == "full":
-            accepted = "a rule by priority: lru | greedy_dual | freq | size"
+            accepted = "a rule by priority: lru | greedy_dual | freq | size | lfu | landlord"
             _require(
                 self.eviction not in ("score", "hazard"), "rules.eviction", self.eviction, accepted
             )
@@ -234,6 +244,10 @@ class Rules:
                 _require(0.0 < value <= 1.0, f"rules.params.{name}", value, "in (0, 1]")
             if name == "hybrid_minute_s":
                 _require(value > 0.0, f"rules.params.{name}", value, "> 0")
+            if name == "order_max_wait_s":
+                _require(value >= 0.0, f"rules.params.{name}", value, ">= 0")
+            if name == "order_required_requests":
+                _require(value >= 1.0, f"rules.params.{name}", value, ">= 1")
 
 
 @dataclass(frozen=True)

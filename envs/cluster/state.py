@@ -74,11 +74,12 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
 
 def reset_functions(table: Records) -> None:
     """Write the state that every function starts with. Shape: (B, F)"""
-    for name in ("keep_alive_s", "prewarm_after_s", "batch_timer", "prewarm_timer"):
+    timers = ("batch_timer", "prewarm_timer", "order_timer")
+    for name in ("keep_alive_s", "prewarm_after_s", *timers):
         table[name] = np.inf
     table["min_batch"] = 1
     table["max_instances"] = 2**31 - 1
-    links = ("open_head", "open_tail", "q_head", "q_tail", "next_waiting")
+    links = ("open_head", "open_tail", "q_head", "q_tail", "next_waiting", "peers")
     for name in (*links, "decision", "left_out", "gpu_class"):
         table[name] = NONE
     table["last_arrival"] = table["last_idle"] = -np.inf
@@ -128,7 +129,7 @@ def fill_gpu(record: Any, gpu: Gpu, cluster: Cluster) -> None:
     record["cap"] = to_bytes(gpu.memory_gib)
     record["exclusive"] = gpu.sharing == "exclusive"
     record["rent"] = gpu.usd_gib_s / wait if wait else 0.0
-    record["run_head"] = record["run_tail"] = NONE
+    record["run_head"] = record["run_tail"] = record["last"] = NONE
 
 
 def fill_link(record: Any, link: Link) -> None:
@@ -158,6 +159,7 @@ def fill_rules(rows: Records, rules: Rules) -> None:
     """Write the codes of the rules into every row. Shape: (B,)"""
     for name in ("scale_out", "placement", "eviction", "plan"):
         rows[name] = CHOICES[f"rules.{name}"].index(getattr(rules, name))
+    rows["order_rule"] = CHOICES["rules.order"].index(rules.order)
     rows["clone"] = CHOICES["rules.clone_choice"].index(rules.clone_choice)
     rows["drop_overload"] = rules.overload == "drop"
     rows["need_full"] = rules.eviction_need == "full"

@@ -52,7 +52,8 @@ FN = np.dtype(
         ("n", "i8"), ("idle", "i8"), ("busy", "i8"), ("loading", "i8"),
         ("open_head", "i8"), ("open_tail", "i8"), ("q_head", "i8"), ("q_tail", "i8"),
         ("queued", "i8"), ("inflight", "i8"), ("waiting", "i8"), ("next_waiting", "i8"),
-        ("freq", "f8"), ("prio", "f8"),
+        ("freq", "f8"), ("prio", "f8"), ("peers", "i8"), ("order_timer", "f8"),
+        ("batches", "i8"), ("service_s", "f8"),
         ("hosts", "i8"), ("batch_timer", "f8"), ("prewarm_timer", "f8"),
         # what is known of its traffic (features.py)
         ("arrivals", "i8"), ("gaps", "i8"), ("last_arrival", "f8"), ("last_idle", "f8"),
@@ -80,6 +81,7 @@ INST = np.dtype(
         ("created", "i8"), ("freq", "f8"), ("last_start", "f8"), ("idle_since", "f8"),
         ("ready_t", "f8"), ("keep_until", "f8"), ("timer", "f8"),
         ("left", "f8"), ("rate", "f8"), ("now_rate", "f8"), ("through", "i8"),
+        ("peer_prev", "i8"), ("peer_next", "i8"), ("ends", "f8"),
     ],
     align=True,
 )  # fmt: skip
@@ -89,6 +91,7 @@ GPU = np.dtype(
         ("cap", "i8"), ("used", "i8"), ("evictable", "i8"),
         ("busy", "i8"), ("loading", "i8"), ("resident", "i8"), ("exclusive", "i8"),
         ("running", "i8"), ("run_head", "i8"), ("run_tail", "i8"), ("listed", "i8"),
+        ("last", "i8"),
         ("t", "f8"), ("busy_s", "f8"), ("loading_s", "f8"), ("idle_s", "f8"), ("off_s", "f8"),
         ("byte_s", "f8"), ("peak", "i8"),
     ],
@@ -168,9 +171,9 @@ ROW = np.dtype(
         ("status", "i8"), ("starved", "i8"), ("live", "i8"), ("pause", "i8"), ("track", "i8"),
         # rules
         ("scale_out", "i8"), ("placement", "i8"), ("eviction", "i8"), ("plan", "i8"),
-        ("drop_overload", "i8"), ("need_full", "i8"), ("clone", "i8"), ("ttl_start", "i8"),
-        ("ttl_lazy", "i8"), ("freq_instance", "i8"), ("clock_assign", "i8"), ("quantum", "f8"),
-        ("futile", "i8"),
+        ("order_rule", "i8"), ("drop_overload", "i8"), ("need_full", "i8"), ("clone", "i8"),
+        ("ttl_start", "i8"), ("ttl_lazy", "i8"), ("freq_instance", "i8"), ("clock_assign", "i8"),
+        ("quantum", "f8"), ("futile", "i8"),
         # prices and clocks
         ("clock", "f8"), ("price", "f8"), ("price_t", "f8"), ("price_sum", "f8"),
         ("link_price", "f8"),

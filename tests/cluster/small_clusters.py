@@ -19,7 +19,10 @@ from stoker.envs.cluster.spec import CHOICES, Cluster, Function, Gpu, Link, Node
 from stoker.envs.workload.workload import Workload
 
 FREE, STARTING, READY, FETCHING = 0, 1, 2, 3
-HEAP_RULES = ("lru", "greedy_dual", "freq", "size")
+HEAP_RULES = ("lru", "greedy_dual", "freq", "size", "lfu", "landlord")
+QUEUEING = ("target_concurrency", "wait_vs_cold")
+SHARING_IN_SPACE = ("per_request", "wait_vs_cold")
+"""Rules of scale_out that need GPUs which run several batches at once."""
 FAR_S = 1e5
 QUICK = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 """The same examples at every run."""
@@ -141,16 +144,17 @@ def cases(
 
 
 @st.composite
-def rules(
-    draw: st.DrawFn, scale_out: tuple[str, ...] = ("target_concurrency", "per_request")
-) -> Rules:
+def rules(draw: st.DrawFn, scale_out: tuple[str, ...] = ("per_request", *QUEUEING)) -> Rules:
     """Any rules that fit together."""
     scale = draw(st.sampled_from(scale_out))
     eviction = draw(st.sampled_from((*HEAP_RULES, "score", "hazard")))
+    orders = ["fcfs", "edf", "collation", "required_request_count"]
+    order = "fcfs" if scale == "per_request" else draw(st.sampled_from(orders))
+    held = order == "required_request_count"
     choices: dict[str, list[str]] = {
         "placement": list(CHOICES["rules.placement"]),
         "plan": ["decision", "hybrid_histogram", "hazard"],
-        "overload": ["drop"] if scale == "per_request" else ["queue", "drop"],
+        "overload": ["drop"] if scale == "per_request" else ["queue"] + ["drop"] * (not held),
         "eviction_need": ["shortfall", "full"] if eviction in HEAP_RULES else ["shortfall"],
         "futile_eviction": ["never", "allowed"],
         "clone_choice": ["mru", "lru", "newest", "arbitrary"],
@@ -161,7 +165,13 @@ def rules(
     }
     picked = {name: draw(st.sampled_from(options)) for name, options in choices.items()}
     quantum = draw(st.sampled_from([0.0, 0.001]))
-    return Rules(scale_out=scale, eviction=eviction, time_quantum_s=quantum, **picked)
+    params = {
+        "order_max_wait_s": draw(st.sampled_from([0.0, 1.5, 20.0])),
+        "order_required_requests": draw(st.sampled_from([1.0, 3.0])),
+    }
+    return Rules(
+        scale, eviction=eviction, order=order, time_quantum_s=quantum, params=params, **picked
+    )
 
 
 def decide(sim: Simulation, orders: list[dict[str, Any]]) -> None:

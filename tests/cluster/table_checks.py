@@ -103,9 +103,21 @@ def check_functions(sim: Simulation, k: int) -> None:
             assert slot["n"] == np.count_nonzero(mine & (inst["gpu"] == g))
             idle = ready & (inst["gpu"] == g) & (inst["inflight"] == 0)
             assert slot["idle"] == np.count_nonzero(idle)
+        check_peers(inst, fn, np.flatnonzero(mine))
         check_open_list(
             sim, inst, fn, np.flatnonzero(ready & (inst["inflight"] < fn["concurrency"]))
         )
+
+
+def check_peers(inst: Any, fn: Any, mine: Any) -> None:
+    """Every instance that holds or will hold memory is listed once among those of its function."""
+    chain, before = [], NONE
+    i = int(fn["peers"])
+    while i != NONE:
+        assert inst[i]["peer_prev"] == before
+        chain.append(i)
+        before, i = i, int(inst[i]["peer_next"])
+    assert sorted(chain) == mine.tolist()
 
 
 def check_open_list(sim: Simulation, inst: Any, fn: Any, free: Any) -> None:

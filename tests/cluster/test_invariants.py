@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from small_clusters import FAR_S, LONG, QUICK, Case, Orders, cases, decide, rules
+from small_clusters import (
+    FAR_S,
+    LONG,
+    QUICK,
+    SHARING_IN_SPACE,
+    Case,
+    Orders,
+    cases,
+    decide,
+    rules,
+)
 from table_checks import check_books, check_row, check_service_times
 
 from stoker.envs.cluster.simulation import Simulation
@@ -53,7 +63,7 @@ def finish(sim: Simulation) -> None:
 def pin(chosen: Rules, case: Case) -> bool:
     """Whether these rules can run on this cluster."""
     exclusive = any(g.sharing == "exclusive" for g in case.cluster.gpus)
-    return not (exclusive and chosen.scale_out == "per_request")
+    return not (exclusive and chosen.scale_out in SHARING_IN_SPACE)
 
 
 @given(cases(), rules(("target_concurrency",)))
@@ -65,6 +75,14 @@ def test_the_books_balance_and_every_request_is_answered(case: Case, chosen: Rul
 @given(cases(PARALLEL), rules(("per_request",)))
 @settings(QUICK, max_examples=60)
 def test_the_same_where_requests_start_their_own_instances(case: Case, chosen: Rules) -> None:
+    finish(drive(case, chosen))
+
+
+@given(cases(PARALLEL), rules(("wait_vs_cold",)))
+@settings(QUICK, max_examples=60)
+def test_the_same_where_requests_weigh_waiting_against_a_cold_start(
+    case: Case, chosen: Rules
+) -> None:
     finish(drive(case, chosen))
 
 

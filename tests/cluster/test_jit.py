@@ -132,11 +132,15 @@ def golden_cases() -> dict[str, tuple[Rules, str, str]]:
     """Rules whose arithmetic is exact or correctly rounded (hazard uses exp and log: not here)."""
     found = {
         f"{eviction}-{discipline}": (Rules(eviction=eviction), discipline, "parallel")
-        for eviction in ("lru", "greedy_dual", "freq", "size", "score")
+        for eviction in ("lru", "greedy_dual", "freq", "size", "score", "lfu", "landlord")
         for discipline in ("fifo", "fair")
     }
     found["lru-fifo-exclusive"] = (Rules(), "fifo", "exclusive")
     refuse = Rules(scale_out="per_request", overload="drop", eviction="greedy_dual")
+    for order in ("edf", "collation", "required_request_count"):
+        rules = Rules(order=order, params={"order_max_wait_s": 16.0})
+        found[f"{order}-fifo-exclusive"] = (rules, "fifo", "exclusive")
+    found["wait_vs_cold-fifo"] = (Rules(scale_out="wait_vs_cold"), "fifo", "parallel")
     found["per_request-fifo"] = (refuse, "fifo", "parallel")
     return found
 

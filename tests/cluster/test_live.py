@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fake_backend import FakeBackend
 from hypothesis import given, settings
-from small_clusters import QUICK, Case, Orders, cases, rules
+from small_clusters import QUICK, SHARING_IN_SPACE, Case, Orders, cases, rules
 from table_checks import check_row
 
 from stoker.envs.cluster.decision import Decision
@@ -47,7 +47,7 @@ def exclusive(case: Case) -> bool:
 @given(cases(), rules())
 @settings(QUICK, max_examples=80)
 def test_live_mode_gives_the_outcome_of_the_simulation(case: Case, chosen: Rules) -> None:
-    if exclusive(case) and chosen.scale_out == "per_request":
+    if exclusive(case) and chosen.scale_out in SHARING_IN_SPACE:
         return
     case, chosen = unlinked(case), replace(chosen, time_quantum_s=0.0)
     sim = Simulation([case.cluster], [case.workload], chosen)
@@ -92,7 +92,7 @@ def one_in_five(rng: np.random.Generator) -> bool:
 def test_no_request_stays_without_an_answer_when_loads_and_workers_fail(
     case: Case, chosen: Rules
 ) -> None:
-    if exclusive(case) and chosen.scale_out == "per_request":
+    if exclusive(case) and chosen.scale_out in SHARING_IN_SPACE:
         return
     case, chosen = unlinked(case), replace(chosen, time_quantum_s=0.0)
     real = FakeBackend(case.cluster, case.workload, chosen, one_in_five, case.seed)

@@ -16,9 +16,12 @@ DEFAULTS = {
     "hybrid_cv": 2.0,
     "hybrid_minute_s": 60.0,
     "hybrid_prewarm": 1.0,
+    "order_max_wait_s": 60.0,
+    "order_required_requests": 4.0,
 }
-"""See rules/hazard.py and rules/hybrid_histogram.py for their meaning."""
+"""See rules/hazard.py, hybrid_histogram.py, collation.py, required_request_count.py."""
 (
     SLOW_DECAY, FAST_DECAY, PRIOR_WEIGHT, COST_EXPONENT, SIZE_EXPONENT, USE_PREWARM, PRICE_FACTOR,
     HYBRID_HEAD, HYBRID_TAIL, HYBRID_MARGIN, HYBRID_CV, HYBRID_MINUTE, HYBRID_PREWARM,
+    ORDER_MAX_WAIT, ORDER_REQUIRED_REQUESTS,
 ) = range(len(DEFAULTS))  # fmt: skip
