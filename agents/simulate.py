@@ -26,12 +26,13 @@ from stoker.agents.judged import kind_of
 from stoker.agents.tracks import Case, build_cases, results_of
 from stoker.agents.wording import number, percent
 from stoker.envs.cluster.outcome import Result
-from stoker.envs.cluster.tables import COLD, DROPPED, FAILED, HOST, IN_FLIGHT, WARM
+from stoker.envs.cluster.tables import COLD, DROPPED, FAILED, HOST, IN_FLIGHT, PEER, WARM
 
 TIERS = {
     WARM: "warm",
     COLD: "cold",
     HOST: "host",
+    PEER: "peer",
     DROPPED: "dropped",
     FAILED: "failed",
     IN_FLIGHT: "in flight",

@@ -14,13 +14,13 @@ optimal caching with variable object sizes", SIGMETRICS 2018, section 3; levels 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from stoker.envs.cluster.spec import Cluster
+from stoker.envs.cluster.spec import Cluster, Function
 from stoker.envs.workload import Workload
 
 Floats = NDArray[np.float64]
@@ -77,15 +77,31 @@ class Intervals:
         return len(self.function)
 
 
+def least_load_s(cluster: Cluster, function: Function, sources: tuple[str, ...]) -> float:
+    """Least time that a start-up of a function takes on any node from some sources.
+
+    Forked, of the weights alone that its family does not share, and with as much of the first
+    service behind it as can be.
+    """
+    quick = replace(
+        function,
+        runtime_s=min(function.runtime_s, function.fork_s),
+        weights_gib=function.weights_gib - function.shared_gib,
+        shared_gib=0.0,
+    )
+    found = (n.load_s(quick, source) for n in cluster.all_nodes for source in sources)
+    return max(min(found) - function.overlap_s, 0.0)
+
+
 def function_costs(cluster: Cluster) -> FunctionCosts:
     """Tabulate sizes, least start-up times and slots of a cluster's functions."""
     functions = cluster.functions
     hosted = np.array([0.0 < cluster.host_gib >= f.weights_gib for f in functions])
     host_usd_gib_s = min(n.host_price_usd_gib_h for n in cluster.all_nodes) / 3600.0
-    load_s = np.array([cluster.load_s(fn, "disk") for fn in range(len(functions))])
-    from_host = np.array([cluster.load_s(fn, "host") for fn in range(len(functions))])
+    load_s = np.array([least_load_s(cluster, f, ("disk", "peer")) for f in functions])
+    from_host = np.array([least_load_s(cluster, f, ("disk", "peer", "host")) for f in functions])
     return FunctionCosts(
-        size_gib=np.array([f.device_gib for f in functions]),
+        size_gib=np.array([f.device_gib - f.shared_gib for f in functions]),
         load_s=load_s,
         host_load_s=np.where(hosted, from_host, load_s),
         hosted=hosted,

@@ -89,6 +89,16 @@ def charge(r, f, t):
 
 
 @njit
+def hold(r, f, g, change, t):
+    """Function f holds so many bytes more (or less) on GPU g from t on."""
+    fn = fn_at(r["fn"], f)
+    charge(r, f, t)
+    fn["held"] += change
+    rent = change / GIB * gpu_at(r["gpu"], g)["rent"]
+    fn["held_rent"] = fn["held_rent"] + rent if fn["held"] > 0 else 0.0
+
+
+@njit
 def charge_load(r, n, f, seconds):
     """Book a start-up of f on node n and charge its row the price of the link for it."""
     fn = fn_at(r["fn"], f)

@@ -102,10 +102,10 @@ def idle_on(r, f, g):
 def _evict_heap(r, g, target, t):
     """Evict by ascending priority until `target` bytes have gone or nothing idle is left."""
     gpu = gpu_at(r["gpu"], g)
-    gone = 0
+    before = gpu["used"]
     n = gpu["listed"]
     aside = 0
-    while gone < target and n > 0:
+    while before - gpu["used"] < target and n > 0:
         f = listed_fn(r, g, 0)
         fn = fn_at(r["fn"], f)
         slot = slot_of(r, g, f)
@@ -124,7 +124,6 @@ def _evict_heap(r, g, target, t):
             prio = fn["prio"]
             r["clock"] = prio if r["clock_assign"] else max(r["clock"], prio)
             r["evictions"] += 1
-            gone += fn["bytes"]
             if slot["n"] == 1 and aside > 0:
                 # f leaves the list: close the gap below the functions set aside
                 n -= 1
@@ -140,7 +139,6 @@ def _evict_heap(r, g, target, t):
                 n = gpu["listed"] - aside
     for k in range(n, n + aside):
         sift_up(r, g, k)
-    return gone
 
 
 @njit
@@ -167,30 +165,30 @@ def _scan(r, g, t, limit):
 
 @njit
 def _evictable_below(r, g, t, limit):
-    """Idle bytes on GPU g of functions whose index is below `limit`."""
+    """Idle bytes on GPU g, not shared, of functions whose index is below `limit`."""
     total = 0
     for k in range(gpu_at(r["gpu"], g)["listed"]):
         place = place_of(r, g, k)
         if _score(r, place, t) < limit:
             f = place["fn"]
-            total += slot_of(r, g, f)["idle"] * fn_at(r["fn"], f)["bytes"]
+            fn = fn_at(r["fn"], f)
+            total += slot_of(r, g, f)["idle"] * (fn["bytes"] - fn["shared"])
     return total
 
 
 @njit
 def _evict_scan(r, g, target, t, limit):
     """Evict by ascending index, below `limit`, until `target` bytes have gone."""
-    gone = 0
-    while gone < target:
+    gpu = gpu_at(r["gpu"], g)
+    before = gpu["used"]
+    while before - gpu["used"] < target:
         f, least = _scan(r, g, t, limit)
         if f == NONE:
             break
-        gone += fn_at(r["fn"], f)["bytes"]
         r["evictions"] += 1
         remove_instance(r, idle_on(r, f, g), t)
         # the unbiased index: a policy that inflates its multipliers must not inflate the price
         move_price(r, t, least / fn_at(r["fn"], f)["multiplier"])
-    return gone
 
 
 @njit

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from stoker.envs.cluster.bill import charge, charge_load, touch_gpu
+from stoker.envs.cluster.bill import charge_load, touch_gpu
 from stoker.envs.cluster.effects import DROP, FETCH_HOST, LOAD, effect
 from stoker.envs.cluster.events import EXPIRE, PHASE, push, quantize
 from stoker.envs.cluster.host_tier import (
@@ -22,6 +22,7 @@ from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.links import join
 from stoker.envs.cluster.order import count_idle, delist, enlist, slot_of
 from stoker.envs.cluster.rules.wait_vs_cold import join_peers, leave_peers
+from stoker.envs.cluster.sharing import make_evictable, make_needed, occupy, vacate
 from stoker.envs.cluster.tables import (
     ABSENT,
     COLD,
@@ -29,11 +30,11 @@ from stoker.envs.cluster.tables import (
     FREE,
     HOST,
     NONE,
+    PEER,
     READY,
     STARTING,
     THERE,
     fn_at,
-    gpu_at,
     inst_at,
     link_at,
     node_at,
@@ -121,25 +122,31 @@ def give_free(r, i):
 
 
 @njit
+def _choose_source(r, f, copy):
+    """Where the weights come from: a peer GPU or the host copy if that is quickest, else disk."""
+    source, seconds = COLD, copy["disk_s"]
+    if copy["state"] == THERE:
+        source, seconds = HOST, copy["host_s"]
+    if copy["ready"] > 0 and copy["peer_s"] < seconds:
+        source, seconds = PEER, copy["peer_s"]
+    return source, seconds
+
+
+@njit
 def start_instance(r, f, g, t):
     """Begin the start-up of an instance of f on GPU g, whose memory has been made free."""
     fn = fn_at(r["fn"], f)
     gpu = touch_gpu(r, g, t)
     n = gpu["node"]
     copy = copy_of(r, n, f)
-    charge(r, f, t)
     i = take_free(r)
     inst = inst_at(r["inst"], i)
     inst["fn"], inst["node"], inst["gpu"], inst["state"] = f, n, g, STARTING
     join_peers(r, i)
-    inst["source"] = HOST if copy["state"] == THERE else COLD
-    gpu["used"] += fn["bytes"]
-    r["used"] += fn["bytes"]
-    gpu["peak"] = max(gpu["peak"], gpu["used"])
+    inst["source"], work = _choose_source(r, f, copy)
+    inst["moves"] = occupy(r, f, g, t)
     gpu["loading"] += 1
     gpu["resident"] += 1
-    fn["held"] += fn["bytes"]
-    fn["held_rent"] += fn["gib"] * gpu["rent"]
     fn["n"] += 1
     fn["loading"] += 1
     slot = slot_of(r, g, f)
@@ -150,16 +157,22 @@ def start_instance(r, f, g, t):
     if inst["source"] == HOST:
         r["loads_host"] += 1
         copy["busy"] += 1
-        work = copy["host_s"]
+    elif inst["source"] == PEER:
+        r["loads_peer"] += 1
     else:
         r["loads_disk"] += 1
-        work = copy["disk_s"]
-    charge_load(r, n, f, work)
+    runtime = fn["runtime_s"]
+    if copy["ready"] > 0:
+        runtime = min(runtime, fn["fork_s"])
+    moving = work - fn["runtime_s"] - fn["warmup_s"]
+    if inst["moves"] < fn["weights"]:
+        moving *= inst["moves"] / fn["weights"]
+    charge_load(r, n, f, runtime + fn["warmup_s"] + moving)
     if r["live"]:
         effect(r, LOAD, i, f, g, inst["source"], 0)
     else:
         inst["phase"] = RUNTIME
-        push(r, quantize(r, t + fn["runtime_s"]), PHASE, i, inst["created"] & 0x7FFFFFFF)
+        push(r, quantize(r, t + runtime), PHASE, i, inst["created"] & 0x7FFFFFFF)
     return i
 
 
@@ -170,19 +183,22 @@ def next_phase(r, i, t):
     fn = fn_at(r["fn"], inst["fn"])
     inst["phase"] += 1
     disk, pcie = inst["node"], r["nodes"] + inst["gpu"]
+    inst["compression"] = 1.0
     if inst["phase"] == DISK:
         rate = min(fn["load_rate"], link_at(r["link"], disk)["rate"])
-        if inst["source"] == COLD and fn["weights"] > 0 and rate < math.inf:
+        if inst["source"] == COLD and inst["moves"] > 0 and rate < math.inf:
             through = NONE
+            inst["compression"] = fn["compression"]
             if inst["state"] == STARTING and node_at(r["node"], inst["node"])["pipelined"]:
                 inst["phase"] = PCIE  # in one go
                 through = pcie
-            join(r, disk, through, i, float(fn["weights"]), fn["load_rate"], t)
+            join(r, disk, through, i, inst["moves"] / fn["compression"], fn["load_rate"], t)
             return False
         inst["phase"] += 1
     if inst["phase"] == PCIE and inst["state"] == STARTING:
-        if fn["weights"] > 0 and link_at(r["link"], pcie)["rate"] < math.inf:
-            join(r, pcie, NONE, i, float(fn["weights"]), math.inf, t)
+        last = r["nodes"] + r["gpus"] + inst["node"] if inst["source"] == PEER else pcie
+        if inst["moves"] > 0 and link_at(r["link"], last)["rate"] < math.inf:
+            join(r, last, NONE, i, float(inst["moves"]), math.inf, t)
             return False
         inst["phase"] += 1
     if inst["phase"] == WARMUP and inst["state"] == STARTING and fn["warmup_s"] > 0.0:
@@ -199,14 +215,14 @@ def make_ready(r, i, t):
     fn = fn_at(r["fn"], inst["fn"])
     gpu = touch_gpu(r, inst["gpu"], t)
     gpu["loading"] -= 1
-    gpu["evictable"] += fn["bytes"]
-    r["evictable"] += fn["bytes"]
+    make_evictable(r, inst["fn"], inst["gpu"], 1)
+    copy = copy_of(r, inst["node"], inst["fn"])
+    copy["ready"] += 1
     fn["loading"] -= 1
     fn["idle"] += 1
     count_idle(r, inst["gpu"], inst["fn"], 1)
     r["loads_now"] -= 1
     if inst["source"] == HOST:
-        copy = copy_of(r, inst["node"], inst["fn"])
         copy["busy"] -= 1
         if copy["busy"] == 0 and copy["state"] == THERE:
             drop_host(r, inst["node"], inst["fn"], t, False)
@@ -221,8 +237,7 @@ def make_busy(r, i, t):
     fn = fn_at(r["fn"], inst["fn"])
     gpu = touch_gpu(r, inst["gpu"], t)
     gpu["busy"] += 1
-    gpu["evictable"] -= fn["bytes"]
-    r["evictable"] -= fn["bytes"]
+    make_needed(r, inst["fn"], inst["gpu"])
     fn["idle"] -= 1
     fn["busy"] += 1
     count_idle(r, inst["gpu"], inst["fn"], -1)
@@ -235,8 +250,7 @@ def make_idle(r, i, t):
     fn = fn_at(r["fn"], inst["fn"])
     gpu = touch_gpu(r, inst["gpu"], t)
     gpu["busy"] -= 1
-    gpu["evictable"] += fn["bytes"]
-    r["evictable"] += fn["bytes"]
+    make_evictable(r, inst["fn"], inst["gpu"], 0)
     fn["idle"] += 1
     fn["busy"] -= 1
     count_idle(r, inst["gpu"], inst["fn"], 1)
@@ -270,19 +284,14 @@ def _vacate(r, i, t):
     inst = inst_at(r["inst"], i)
     f, g = inst["fn"], inst["gpu"]
     fn = fn_at(r["fn"], f)
-    gpu = touch_gpu(r, g, t)
-    charge(r, f, t)
+    touch_gpu(r, g, t)["resident"] -= 1
     leave_peers(r, i)
-    gpu["used"] -= fn["bytes"]
-    r["used"] -= fn["bytes"]
-    gpu["resident"] -= 1
-    fn["held"] -= fn["bytes"]
     fn["n"] -= 1
-    fn["held_rent"] = fn["held_rent"] - fn["gib"] * gpu["rent"] if fn["n"] > 0 else 0.0
     slot = slot_of(r, g, f)
     slot["n"] -= 1
     if slot["n"] == 0:
         delist(r, g, f)
+    vacate(r, f, g, inst["state"] == READY, t)
     if fn["n"] == 0:
         fn["freq"] = 0.0
     elif r["freq_instance"]:
@@ -295,8 +304,7 @@ def _leave_idle(r, i):
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
     close_slot(r, i)
-    gpu_at(r["gpu"], inst["gpu"])["evictable"] -= fn["bytes"]
-    r["evictable"] -= fn["bytes"]
+    copy_of(r, inst["node"], inst["fn"])["ready"] -= 1
     fn["idle"] -= 1
     count_idle(r, inst["gpu"], inst["fn"], -1)
 
@@ -367,7 +375,7 @@ def fetch_host(r, f, t):
     hold_host(r, n, f, t)
     i = take_free(r)
     inst = inst_at(r["inst"], i)
-    inst["fn"], inst["node"], inst["gpu"] = f, n, NONE
+    inst["fn"], inst["node"], inst["gpu"], inst["moves"] = f, n, NONE, fn["weights"]
     inst["state"], inst["source"] = FETCHING, COLD
     if r["live"]:
         effect(r, FETCH_HOST, i, f, NONE, n, 0)

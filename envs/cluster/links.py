@@ -81,7 +81,7 @@ def _serve_fifo(r, link, i, t):
     rate = min(link["rate"], inst["rate"])
     if inst["through"] != NONE:
         link_at(r["link"], inst["through"])["passing"] += 1
-        rate = min(rate, _share_of(r, inst["through"]))
+        rate = min(rate, _share_of(r, inst["through"]) / inst["compression"])
         _share_others(r, inst["link"], inst["through"], t)
     seconds = inst["left"] / rate
     link["busy_s"] += seconds
@@ -104,7 +104,8 @@ def _share(r, l, t):
             inst["left"] -= dt * inst["now_rate"]
         inst["now_rate"] = min(share, inst["rate"])
         if inst["through"] != NONE:
-            inst["now_rate"] = min(inst["now_rate"], _share_of(r, inst["through"]))
+            passing = _share_of(r, inst["through"]) / inst["compression"]
+            inst["now_rate"] = min(inst["now_rate"], passing)
         soonest = min(soonest, max(inst["left"], 0.0) / inst["now_rate"])
         i = inst["next"]
     link["busy_s"] += dt

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stoker.envs.cluster.spec import GIB, Cluster
 from stoker.envs.cluster.state import State
-from stoker.envs.cluster.tables import COLD, DROPPED, FAILED, HOST, IN_FLIGHT
+from stoker.envs.cluster.tables import COLD, DROPPED, FAILED, HOST, IN_FLIGHT, PEER
 
 PERCENTILES = (50, 95, 99)
 BILLED = (
@@ -32,7 +32,8 @@ class Outcome:
     function: NDArray[np.int32]
     """Shape: (N,)"""
     tier: NDArray[np.uint8]
-    """0 warm, 1 cold (from disk), 2 dropped, 3 from the host copy, 4 failed, 255 in flight.
+    """0 warm, 1 cold (from disk), 2 dropped, 3 from the host copy, 4 failed, 5 from a
+    peer GPU, 255 in flight.
     Shape: (N,)"""
     start_s: NDArray[np.float64]
     """NaN where service has not begun. Shape: (N,)"""
@@ -90,14 +91,14 @@ class Result:
         """Every figure that a table shows, by name."""
         bill, tier, latency_s = self.bill, self.outcome.tier, self.outcome.latency_s
         latency_s = latency_s[np.isfinite(latency_s)]
-        cold = _count(tier, COLD) + _count(tier, HOST)
+        cold = sum(_count(tier, source) for source in (COLD, HOST, PEER))
         served = len(tier) - _count(tier, DROPPED) - _count(tier, FAILED)
         figures = {
             "requests": float(len(tier)),
             "drops": float(self.counters["drops"]),
             "failed": float(self.counters["failed"]),
             "evictions": float(self.counters["evictions"]),
-            "loads": float(self.counters["loads_disk"] + self.counters["loads_host"]),
+            "loads": float(sum(self.counters[f"loads_{s}"] for s in ("disk", "host", "peer"))),
             "prewarms": float(self.counters["prewarms"]),
             "cold_ratio": cold / max(served, 1),
             "cold_s": self.startup_wait_s,
@@ -114,8 +115,8 @@ class Result:
 
 
 COUNTERS = (
-    "evictions", "expiries", "loads_disk", "loads_host", "prewarms", "refused", "drops", "served",
-    "failed", "events", "clipped",
+    "evictions", "expiries", "loads_disk", "loads_host", "loads_peer", "prewarms", "refused",
+    "drops", "served", "failed", "events", "clipped",
 )  # fmt: skip
 
 

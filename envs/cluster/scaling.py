@@ -11,6 +11,7 @@ from stoker.envs.cluster.instances import start_instance
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.rules.placement import FIRST_FIT, placement_cost
 from stoker.envs.cluster.rules.wait_vs_cold import slot_is_sooner
+from stoker.envs.cluster.sharing import bytes_on
 from stoker.envs.cluster.tables import NONE, fn_at, gpu_at, inst_at
 from stoker.envs.cluster.turns import claimant, may_load, next_for_memory
 
@@ -33,13 +34,12 @@ def choose_gpu(r, f, t, limit):
     could make room on.
     """
     fn = fn_at(r["fn"], f)
-    need = fn["bytes"]
     best = NONE
     least = math.inf
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         free = gpu["cap"] - gpu["used"]
-        if free >= need and _suits(fn, gpu):
+        if free >= bytes_on(r, f, g) and _suits(fn, gpu):
             if r["placement"] == FIRST_FIT:
                 return g
             cost = placement_cost(r, f, g, free)
@@ -50,13 +50,20 @@ def choose_gpu(r, f, t, limit):
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         room = gpu["cap"] - gpu["used"] + gpu["evictable"]
-        if (room >= need or r["futile"]) and _suits(fn, gpu):
+        if (room >= bytes_on(r, f, g) or r["futile"]) and _suits(fn, gpu):
             cost = placement_cost(r, f, g, room)
             if cost < least:
                 best, least = g, cost
-    if best != NONE and make_room(r, best, need, t, limit):
-        return best
-    return NONE
+    return best if best != NONE and _clear(r, f, best, t, limit) else NONE
+
+
+@njit
+def _clear(r, f, g, t, limit):
+    """Make room for f on GPU g; what it takes grows if the last of its family leaves."""
+    need = bytes_on(r, f, g)
+    if not make_room(r, g, need, t, limit):
+        return False
+    return bytes_on(r, f, g) == need or make_room(r, g, bytes_on(r, f, g), t, limit)
 
 
 @njit

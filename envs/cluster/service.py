@@ -77,6 +77,16 @@ def _service_s(r, i, head, n):
 
 
 @njit
+def _takes_s(r, i, head, n, t):
+    """Service time of a batch that begins at t: what ran while the instance loaded is done."""
+    seconds = _service_s(r, i, head, n)
+    inst = inst_at(r["inst"], i)
+    if t == inst["ready_t"] and inst["inflight"] == 1:
+        seconds = max(seconds - fn_at(r["fn"], inst["fn"])["overlap_s"], 0.0)
+    return seconds
+
+
+@njit
 def _run(r, i, head, n, t):
     """Execute a batch: the chain of n requests from `head`."""
     inst = inst_at(r["inst"], i)
@@ -94,7 +104,7 @@ def _run(r, i, head, n, t):
     if r["live"]:
         effect(r, RUN, i, inst["fn"], inst["gpu"], head, n)
     else:
-        push(r, quantize(r, t + _service_s(r, i, head, n)), DONE, head, n)
+        push(r, quantize(r, t + _takes_s(r, i, head, n, t)), DONE, head, n)
     inst["bound"] = NONE
 
 

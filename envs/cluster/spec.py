@@ -15,7 +15,7 @@ from stoker.envs.cluster.rules.params import DEFAULTS
 GIB = float(2**30)
 CHOICES = {
     "rules.scale_out": ("per_request", "target_concurrency", "wait_vs_cold"),
-    "rules.placement": ("most_free", "first_fit", "best_fit", "soonest"),
+    "rules.placement": ("most_free", "first_fit", "best_fit", "soonest", "shared_bytes"),
     "rules.eviction": (
         "lru", "greedy_dual", "freq", "size", "lfu", "landlord", "score", "hazard",
     ),
@@ -60,6 +60,13 @@ class Service:
             _require(0.0 <= value < math.inf, f"service[{self.kind}].{name}", value, "finite, >= 0")
 
 
+AMOUNTS = (
+    "weights_gib", "device_gib", "runtime_s", "warmup_s", "alpha_s", "beta_s", "overlap_s",
+    "shared_gib",
+)  # fmt: skip
+"""Fields of a function that may be nothing."""
+
+
 @dataclass(frozen=True)
 class Function:
     """One deployed model endpoint.
@@ -89,14 +96,27 @@ class Function:
     """Latency target of a request, arrival to completion."""
     services: tuple[Service, ...] = ()
     """Service times on classes of GPU where they differ from alpha_s and beta_s."""
+    compression: float = 1.0
+    """Bytes of the weights over those on disk (Sabre); load_gib_s is then that of the raw bytes."""
+    fork_s: float = math.inf
+    """In place of runtime_s where an instance of the function is ready on the node (Catalyzer)."""
+    overlap_s: float = 0.0
+    """How much of the service of the batch that a load was for runs while it loads (PipeSwitch)."""
+    family: str = ""
+    """Functions of one family share `shared_gib` of their weights on a GPU (Tetris)."""
+    shared_gib: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("weights_gib", "device_gib", "runtime_s", "warmup_s", "alpha_s", "beta_s"):
+        for name in AMOUNTS:
             if not 0.0 <= getattr(self, name) < math.inf:
                 self._refuse(name, "finite, >= 0")
-        for name in ("load_gib_s", "slo_s"):
+        for name in ("load_gib_s", "slo_s", "compression"):
             if not getattr(self, name) > 0.0:
                 self._refuse(name, "> 0")
+        if not self.fork_s >= 0.0:
+            self._refuse("fork_s", ">= 0")
+        if self.shared_gib > (min(self.weights_gib, self.device_gib) if self.family else 0.0):
+            self._refuse("shared_gib", "<= the weights on the device, and 0 without a family")
         for name in ("max_batch", "concurrency"):
             if not getattr(self, name) >= 1:
                 self._refuse(name, "an integer >= 1")
@@ -173,6 +193,8 @@ class Node:
     loading: str = "sequential"
     """sequential: weights reach the host, then the device; pipelined: in chunks, so that the
     slowest link decides, not the sum (ServerlessLLM, OSDI 2024)."""
+    nvlink: Link | None = None
+    """Between its GPUs: weights that are ready on one may be copied to another (Torpor)."""
 
     def __post_init__(self) -> None:
         _choice("node.loading", self.loading, "node.loading")
@@ -182,11 +204,16 @@ class Node:
         _require(price >= 0.0, "node.host_price_usd_gib_h", price, ">= 0")
 
     def load_s(self, function: Function, source: str = "disk") -> float:
-        """Start-up time of a function while nothing else loads, from `disk` or `host`."""
+        """Start-up time of a function while nothing else loads, from `disk`, `host` or `peer`."""
+        if source == "peer":
+            gib_s = 0.0 if self.nvlink is None else self.nvlink.gib_s
+            copy_s = function.weights_gib / gib_s if gib_s > 0.0 else math.inf
+            return function.runtime_s + function.warmup_s + copy_s
         pcie_s = function.weights_gib / self.pcie.gib_s
         disk_s = 0.0
         if source == "disk":
-            disk_s = function.weights_gib / min(self.disk.gib_s, function.load_gib_s)
+            gib_s = min(self.disk.gib_s * function.compression, function.load_gib_s)
+            disk_s = function.weights_gib / gib_s
             if self.loading == "pipelined":
                 disk_s = max(disk_s - pcie_s, 0.0)
         return function.runtime_s + function.warmup_s + pcie_s + disk_s
@@ -298,6 +325,11 @@ class Cluster:
         if len(set(names)) < len(names):
             twice = next(name for i, name in enumerate(names) if name in names[:i])
             raise SpecError("function.name", twice, "names that differ")
+        shared: dict[str, float] = {}
+        for f in self.functions:
+            if f.family and shared.setdefault(f.family, f.shared_gib) != f.shared_gib:
+                at = f"function[{f.name}].shared_gib"
+                raise SpecError(at, f.shared_gib, f"{shared[f.family]} (as all of its family)")
         largest = max(g.memory_gib for g in self.gpus)
         for f in self.functions:
             if f.device_gib > largest and not self.drop_oversized:
@@ -336,6 +368,11 @@ class Cluster:
     def host_gib(self) -> float:
         """Host memory of the node that has most."""
         return max(node.host_gib for node in self.all_nodes)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families whose functions share weights, in order of their first."""
+        return tuple(dict.fromkeys(f.family for f in self.functions if f.shared_gib > 0.0))
 
     @property
     def device_gib(self) -> float:

@@ -19,6 +19,7 @@ from stoker.envs.cluster.tables import (
     CF,
     EFFECT,
     EVENT,
+    FG,
     FN,
     GF,
     GPU,
@@ -61,9 +62,13 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
     table["weights"] = [to_bytes(f.weights_gib) for f in specs]
     table["gib"] = column(lambda f: f.device_gib)
     table["weights_gib"] = column(lambda f: f.weights_gib)
-    for name in ("runtime_s", "warmup_s", "slo_s"):
+    for name in ("runtime_s", "fork_s", "warmup_s", "overlap_s", "slo_s", "compression"):
         table[name] = column(lambda f, name=name: getattr(f, name))
-    table["load_rate"] = column(lambda f: f.load_gib_s) * GIB
+    table["load_rate"] = column(lambda f: f.load_gib_s / f.compression) * GIB
+    table["shared"] = [to_bytes(f.shared_gib) for f in specs]
+    families = cluster.families
+    found = [families.index(f.family) if f.shared_gib > 0.0 else NONE for f in specs]
+    table["family"] = found
     table["load_disk_s"] = [cluster.load_s(k, "disk") for k in range(len(specs))]
     table["load_host_s"] = [cluster.load_s(k, "host") for k in range(len(specs))]
     table["cost"] = np.round(table["load_disk_s"] * MS, 9)
@@ -106,9 +111,11 @@ def fill_nodes(state: State, k: int, cluster: Cluster) -> None:
         state.node[k, n]["host_cap"] = to_bytes(node.host_gib)
         state.node[k, n]["pipelined"] = node.loading == "pipelined"
         fill_link(link[n], node.disk)
+        fill_link(link[m + len(gpus) + n], node.nvlink or Link())
         here = nf[n * f : (n + 1) * f]
         here["disk_s"] = [node.load_s(function, "disk") for function in specs]
         here["host_s"] = [node.load_s(function, "host") for function in specs]
+        here["peer_s"] = [node.load_s(function, "peer") for function in specs]
         for gpu in node.gpus:
             fill_gpu(state.gpu[k, g], gpu, cluster)
             state.gpu[k, g]["node"] = n
@@ -145,6 +152,7 @@ def fill_row(row: Any, cluster: Cluster, gpus: Records, nodes: Records) -> None:
     """Write sizes, totals and prices of one row."""
     row["fns"], row["nodes"] = len(cluster.functions), len(cluster.all_nodes)
     row["gpus"], row["kinds"] = len(cluster.gpus), len(cluster.kinds)
+    row["families"] = len(cluster.families)
     row["cap"] = min(sum(gpus["cap"].tolist()), UNBOUNDED)
     row["host_cap"] = min(sum(nodes["host_cap"].tolist()), UNBOUNDED)
     wait = cluster.objective.wait_usd_s
@@ -176,7 +184,8 @@ NOTHING = Workload(np.zeros(0), np.zeros(0, np.int32), (), 1.0)
 
 
 STRIDED = (
-    "fn", "node", "gpu", "link", "nf", "gf", "cf", "order", "inst", "heap", "effect", "hybrid",
+    "fn", "node", "gpu", "link", "nf", "gf", "fg", "cf", "order", "inst", "heap", "effect",
+    "hybrid",
 )  # fmt: skip
 """Tables that have a part for every row."""
 
@@ -189,6 +198,7 @@ class Size:
     nodes: int
     gpus: int
     kinds: int
+    families: int
 
     @classmethod
     def of(cls, clusters: Sequence[Cluster], functions: int = 0, gpus: int = 0) -> Size:
@@ -198,6 +208,7 @@ class Size:
             max(len(c.all_nodes) for c in clusters),
             max(gpus, *(len(c.gpus) for c in clusters)),
             max(len(c.kinds) for c in clusters),
+            max(len(c.families) for c in clusters),
         )
 
     def check(self, cluster: Cluster) -> None:
@@ -225,9 +236,10 @@ class State:
         self.fn = np.zeros((b, f), FN)
         self.gpu = np.zeros((b, g), GPU)
         self.node = np.zeros((b, m), NODE)
-        self.link = np.zeros((b, m + g), LINK)
+        self.link = np.zeros((b, 2 * m + g), LINK)
         self.nf = np.zeros((b, m * f), NF)
         self.cf = np.zeros((b, c * f), CF)
+        self.fg = np.zeros((b, g * size.families), FG)
         self.gf = np.zeros((b, g * f), GF)
         self.order = np.zeros((b, g * f), ORDER)
         self.inst = new_instances(b, max(64, 2 * f))
@@ -247,7 +259,7 @@ class State:
         """Start row k afresh on a cluster and a workload; `options` are fields of the row."""
         self.size.check(cluster)
         for table in (
-            self.rows, self.fn, self.node, self.gpu, self.link, self.nf, self.gf, self.cf,
+            self.rows, self.fn, self.node, self.gpu, self.link, self.nf, self.gf, self.fg, self.cf,
             self.hybrid,
         ):  # fmt: skip
             table[k] = np.zeros((), table.dtype)

@@ -6,7 +6,7 @@ links, requests, events - are numpy record arrays of any length, reached from co
 not types: one compilation serves every cluster.
 
 Shapes: B rows, F functions, I instance slots, M nodes, G GPUs, C classes of GPU, L links (n = disk
-of node n, M + g = PCIe of GPU g), N requests.  Units: seconds, bytes.
+of node n, M + g = PCIe of GPU g, M + G + n = NVLink of node n), N requests.  Units: seconds, bytes.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ FREE, STARTING, READY, FETCHING = 0, 1, 2, 3
 """States of an instance slot; FETCHING brings a host copy and holds no device memory."""
 ABSENT, THERE, COMING = 0, 1, 2
 """States of a host copy."""
-WARM, COLD, DROPPED, HOST, FAILED, IN_FLIGHT = 0, 1, 2, 3, 4, 255
+WARM, COLD, DROPPED, HOST, FAILED, PEER, IN_FLIGHT = 0, 1, 2, 3, 4, 5, 255
 """Outcome of a request: the tier that the instance serving it came from."""
 
 FN = np.dtype(
     [
         # what the spec says
         ("bytes", "i8"), ("weights", "i8"), ("gib", "f8"), ("weights_gib", "f8"),
-        ("runtime_s", "f8"), ("warmup_s", "f8"), ("load_rate", "f8"),
+        ("runtime_s", "f8"), ("fork_s", "f8"), ("warmup_s", "f8"), ("overlap_s", "f8"),
+        ("load_rate", "f8"), ("compression", "f8"), ("family", "i8"), ("shared", "i8"),
         ("slo_s", "f8"), ("cost", "f8"), ("cost_size", "f8"),
         ("load_disk_s", "f8"), ("load_host_s", "f8"), ("batch_limit", "i8"), ("concurrency", "i8"),
         # standing orders (Decision)
@@ -81,6 +82,7 @@ INST = np.dtype(
         ("created", "i8"), ("freq", "f8"), ("last_start", "f8"), ("idle_since", "f8"),
         ("ready_t", "f8"), ("keep_until", "f8"), ("timer", "f8"),
         ("left", "f8"), ("rate", "f8"), ("now_rate", "f8"), ("through", "i8"),
+        ("compression", "f8"), ("moves", "i8"),
         ("peer_prev", "i8"), ("peer_next", "i8"), ("ends", "f8"),
     ],
     align=True,
@@ -108,13 +110,17 @@ NODE = np.dtype(
 )  # fmt: skip
 NF = np.dtype(
     [
-        ("state", "i8"), ("busy", "i8"), ("since", "f8"), ("timer", "f8"),
-        ("disk_s", "f8"), ("host_s", "f8"),
+        ("state", "i8"), ("busy", "i8"), ("since", "f8"), ("timer", "f8"), ("ready", "i8"),
+        ("disk_s", "f8"), ("host_s", "f8"), ("peer_s", "f8"),
     ],
     align=True,
 )  # fmt: skip
 """A function on a node: its host copy (ABSENT, THERE or COMING; loads that read it; since when;
-when its timer fires), and its start-up times there while nothing else loads."""
+when its timer fires), how many instances are ready, and its start-up times there by source while
+nothing else loads."""
+FG = np.dtype([("n", "i8"), ("ready", "i8"), ("active", "i8"), ("payer", "i8")], align=True)
+"""A family on a GPU: its instances, those that are ready, those that load or work; and the function
+that the shared weights are charged to."""
 CF = np.dtype([("alpha_s", "f8"), ("beta_s", "f8")], align=True)
 """A function on a class of GPU: its service times."""
 ORDER = np.dtype([("fn", "i8"), ("score", "f8"), ("until", "f8")], align=True)
@@ -155,13 +161,14 @@ SCRATCH = np.dtype(
 """Working memory of the hazard rule; rows that are never run at once share one."""
 
 _TABLES = (
-    "fn", "inst", "node", "gpu", "nf", "gf", "cf", "link", "req", "heap", "order", "effect",
+    "fn", "inst", "node", "gpu", "nf", "gf", "fg", "cf", "link", "req", "heap", "order", "effect",
     "scratch", "arrival", "function", "service", "cold_service", "param", "hybrid", "theta",
 )  # fmt: skip
 ROW = np.dtype(
     [(name, "i8") for name in _TABLES]
     + [
         ("fns", "i8"), ("insts", "i8"), ("nodes", "i8"), ("gpus", "i8"), ("kinds", "i8"),
+        ("families", "i8"),
         ("reqs", "i8"),
         ("heap_cap", "i8"), ("heap_n", "i8"), ("effect_cap", "i8"), ("effects", "i8"),
         ("oracle", "i8"),
@@ -187,6 +194,7 @@ ROW = np.dtype(
         ("prior_sum", "f8"), ("prior", "f4", (AGES,)),
         # counters
         ("evictions", "i8"), ("expiries", "i8"), ("loads_disk", "i8"), ("loads_host", "i8"),
+        ("loads_peer", "i8"),
         ("prewarms", "i8"), ("refused", "i8"), ("drops", "i8"), ("served", "i8"), ("failed", "i8"),
         ("wait_s", "f8"), ("startup_wait_s", "f8"), ("load_s", "f8"), ("late", "i8"),
         ("loads_now", "i8"), ("events", "i8"), ("decisions", "i8"), ("clipped", "i8"),
@@ -222,6 +230,7 @@ def _reference(dtype: np.dtype[Any]) -> Any:
 
 fn_at, inst_at, gpu_at, gf_at = _reference(FN), _reference(INST), _reference(GPU), _reference(GF)
 node_at, nf_at, cf_at = _reference(NODE), _reference(NF), _reference(CF)
+fg_at = _reference(FG)
 link_at, req_at, event_at = _reference(LINK), _reference(REQ), _reference(EVENT)
 effect_at, f8_at, i4_at = _reference(EFFECT), _reference(F8), _reference(I4)
 order_at, scratch_at = _reference(ORDER), _reference(SCRATCH)

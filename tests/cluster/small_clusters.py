@@ -89,16 +89,17 @@ def links() -> st.SearchStrategy[Link]:
 def functions() -> st.SearchStrategy[list[Function]]:
     size = st.sampled_from([0.25, 1.0, 1.5, 2.0])
     one = st.builds(
-        lambda name, weights, extra, runtime, warmup, ceiling, alpha, beta, batch, slots, other: (
-            Function(
-                name, weights, weights + extra, runtime, warmup, ceiling, alpha, beta, batch, slots,
-                2.0, other,
-            )
+        lambda name, weights, extra, runtime, warmup, ceiling, alpha, beta, batch, slots, other,
+        paths, shared: Function(
+            name, weights, weights + extra, runtime, warmup, ceiling, alpha, beta, batch, slots,
+            2.0, other, *paths, *shared,
         ),
         st.just("?"), size, st.sampled_from([0.0, 0.5]), st.sampled_from([0.0, 0.4]),
         st.sampled_from([0.0, 0.2]), st.sampled_from([math.inf, 0.9]),
         st.sampled_from([0.0, 0.1, 1.3]), st.sampled_from([0.0, 0.3]), st.sampled_from([1, 2, 4]),
         st.integers(1, 4), st.sampled_from([(), (Service("fast", 0.05, 0.01),)]),
+        st.sampled_from([(1.0, math.inf, 0.0), (2.0, 0.1, 0.2)]),
+        st.sampled_from([("", 0.0), ("kin", 0.25), ("clan", 0.2)]),
     )  # fmt: skip
     return st.lists(one, min_size=1, max_size=4)
 
@@ -116,6 +117,7 @@ def clusters(
     node = st.builds(
         Node, st.lists(gpu, min_size=1, max_size=3).map(tuple), st.sampled_from([0.0, 2.0, 100.0]),
         st.just(0.01), links(), links(), st.sampled_from(["sequential", "pipelined"]),
+        st.sampled_from([None, Link(5.0)]),
     )  # fmt: skip
     nodes = tuple(draw(st.lists(node, min_size=1, max_size=most_nodes)))
     named = [

@@ -54,9 +54,19 @@ def check_gpus(sim: Simulation, k: int) -> None:
         gpu = sim.state.gpu[k, g]
         here = inst[((inst["state"] == STARTING) | (inst["state"] == READY)) & (inst["gpu"] == g)]
         idle = here[(here["state"] == READY) & (here["inflight"] == 0)]
-        assert gpu["used"] == fn["bytes"][here["fn"]].sum() <= gpu["cap"]
+        own, families = fn["bytes"] - fn["shared"], fn["family"]
+        shared = {int(families[f]): int(fn["shared"][f]) for f in here["fn"] if families[f] >= 0}
+        needed = {int(families[f]) for f in here["fn"][~np.isin(here, idle)]}
+        free = {c: size for c, size in shared.items() if c not in needed}
+        assert gpu["used"] == own[here["fn"]].sum() + sum(shared.values()) <= gpu["cap"]
         assert gpu["peak"] <= gpu["cap"]
-        assert gpu["evictable"] == fn["bytes"][idle["fn"]].sum()
+        assert gpu["evictable"] == own[idle["fn"]].sum() + sum(free.values())
+        for c in range(int(row["families"])):
+            family = sim.state.fg[k, g * int(row["families"]) + c]
+            mine = here[families[here["fn"]] == c]
+            assert family["n"] == len(mine)
+            assert family["ready"] == np.count_nonzero(mine["state"] == READY)
+            assert len(mine) == 0 or family["payer"] in mine["fn"]
         assert gpu["resident"] == len(here)
         assert gpu["loading"] == np.count_nonzero(here["state"] == STARTING)
         assert gpu["busy"] == np.count_nonzero((here["state"] == READY) & (here["inflight"] > 0))
@@ -97,7 +107,9 @@ def check_functions(sim: Simulation, k: int) -> None:
         assert fn["loading"] == np.count_nonzero(mine & (inst["state"] == STARTING))
         assert fn["idle"] == np.count_nonzero(ready & (inst["inflight"] == 0))
         assert fn["busy"] == np.count_nonzero(ready & (inst["inflight"] > 0))
-        assert fn["held"] == fn["bytes"] * fn["n"]
+        shares = sim.state.fg[k, : int(row["gpus"] * row["families"])]
+        pays = np.count_nonzero((shares["payer"] == f) & (shares["n"] > 0)) if len(shares) else 0
+        assert fn["held"] == (fn["bytes"] - fn["shared"]) * fn["n"] + fn["shared"] * pays
         for g in range(int(row["gpus"])):
             slot = sim.state.gf[k][g * fns + f]
             assert slot["n"] == np.count_nonzero(mine & (inst["gpu"] == g))
@@ -158,7 +170,8 @@ def check_service_times(sim: Simulation, k: int) -> None:
         times = [spec.service(kind) for kind in sim.clusters[k].kinds]
         assert {int(workload.function[q]) for q in members} == {workload.function[members[0]]}
         takes = [float(req["finish"][q]) - start for q in members]
-        if spec.concurrency == 1 and min(alpha_s for alpha_s, _ in times) > 0.0:
+        plain = spec.concurrency == 1 and spec.overlap_s == 0.0
+        if plain and min(alpha_s for alpha_s, _ in times) > 0.0:
             grid = sim.rules.time_quantum_s
             assert any(
                 np.allclose(takes, alpha_s + beta_s * len(members), atol=1e-9 + grid)

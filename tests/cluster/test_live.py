@@ -20,11 +20,12 @@ END_S = 60.0
 
 def unlinked(case: Case) -> Case:
     """The case without links to share, with times that do not coincide by their decimals."""
-    nodes = tuple(replace(n, disk=Link(), pcie=Link()) for n in case.cluster.all_nodes)
+    nodes = tuple(replace(n, disk=Link(), pcie=Link(), nvlink=None) for n in case.cluster.all_nodes)
     functions = tuple(
         replace(
             f, load_gib_s=math.inf, runtime_s=f.runtime_s + 0.0317 * (k + 1),
             alpha_s=f.alpha_s + 0.0113 * (k + 1), beta_s=f.beta_s * 1.0171, services=(),
+            compression=1.0, overlap_s=0.0, fork_s=math.inf, family="", shared_gib=0.0,
         )
         for k, f in enumerate(case.cluster.functions)
     )  # fmt: skip

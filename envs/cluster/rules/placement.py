@@ -8,6 +8,7 @@ first fit |
 | best_fit | memory left free | best fit |
 | soonest | estimated start-up time, by what the node holds and how long its disk link is busy | \
 ServerlessLLM, OSDI 2024, section 6.1 |
+| shared_bytes | what f would take there: less where its family is | Tetris, USENIX ATC 2022 |
 
 Ties go to the GPU of lowest number.  Units: seconds, bytes.
 """
@@ -16,9 +17,10 @@ from __future__ import annotations
 
 from stoker.envs.cluster.host_tier import copy_of
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.sharing import bytes_on
 from stoker.envs.cluster.tables import THERE, gpu_at, link_at
 
-MOST_FREE, FIRST_FIT, BEST_FIT, SOONEST = 0, 1, 2, 3
+MOST_FREE, FIRST_FIT, BEST_FIT, SOONEST, SHARED_BYTES = 0, 1, 2, 3, 4
 
 
 @njit
@@ -44,6 +46,8 @@ def placement_cost(r, f, g, room):
     """What the placement rule says of GPU g, which has so many bytes for f."""
     if r["placement"] == SOONEST:
         return estimated_start_s(r, f, g)
+    if r["placement"] == SHARED_BYTES:
+        return float(bytes_on(r, f, g))
     if r["placement"] == BEST_FIT:
         return float(room)
     return -float(room)
