@@ -94,7 +94,7 @@ def hold(r, f, g, change, t):
     fn = fn_at(r["fn"], f)
     charge(r, f, t)
     fn["held"] += change
-    rent = change / GIB * gpu_at(r["gpu"], g)["rent"]
+    rent = change * gpu_at(r["gpu"], g)["byte_rent"]
     fn["held_rent"] = fn["held_rent"] + rent if fn["held"] > 0 else 0.0
 
 

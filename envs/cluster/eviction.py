@@ -12,7 +12,16 @@ from stoker.envs.cluster.bill import move_price
 from stoker.envs.cluster.features import UNIT_EDGE, bin_of
 from stoker.envs.cluster.instances import close_slot, open_slot, remove_instance
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.order import listed_fn, lower, place, place_of, sift_down, sift_up, slot_of
+from stoker.envs.cluster.order import (
+    FIRST_SCAN,
+    listed_fn,
+    lower,
+    place,
+    place_of,
+    sift_down,
+    sift_up,
+    slot_of,
+)
 from stoker.envs.cluster.rules.freq import freq_priority
 from stoker.envs.cluster.rules.greedy_dual import greedy_dual_priority
 from stoker.envs.cluster.rules.hazard import hazard_score
@@ -23,7 +32,7 @@ from stoker.envs.cluster.rules.score import decision_score
 from stoker.envs.cluster.rules.size import size_priority
 from stoker.envs.cluster.tables import AGES, NONE, fn_at, gpu_at, inst_at
 
-LRU, GREEDY_DUAL, FREQ, SIZE, LFU, LANDLORD, SCORE, HAZARD = 0, 1, 2, 3, 4, 5, 6, 7
+LRU, GREEDY_DUAL, FREQ, SIZE, LFU, LANDLORD, SCORE, HAZARD = range(8)
 
 
 @njit
@@ -78,7 +87,7 @@ def access(r, i, t):
 @njit
 def renew(r, f, t):
     """Give f its priority as of t: it has been used, or loaded ahead of use."""
-    if r["eviction"] < SCORE:
+    if r["eviction"] < FIRST_SCAN:
         fn = fn_at(r["fn"], f)
         before = fn["prio"]
         fn["prio"] = priority(r, f, t)
@@ -205,7 +214,7 @@ def make_room(r, g, need, t, limit):
         return True
     if gpu["evictable"] < short and not r["futile"]:
         return False
-    if r["eviction"] < SCORE:
+    if r["eviction"] < FIRST_SCAN:
         if limit < math.inf:
             return False
         if gpu["evictable"] > 0:

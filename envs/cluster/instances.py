@@ -162,12 +162,13 @@ def start_instance(r, f, g, t):
     else:
         r["loads_disk"] += 1
     runtime = fn["runtime_s"]
-    if copy["ready"] > 0:
-        runtime = min(runtime, fn["fork_s"])
-    moving = work - fn["runtime_s"] - fn["warmup_s"]
     if inst["moves"] < fn["weights"]:
-        moving *= inst["moves"] / fn["weights"]
-    charge_load(r, n, f, runtime + fn["warmup_s"] + moving)
+        weights_s = work - runtime - fn["warmup_s"]
+        work -= weights_s * (1.0 - inst["moves"] / fn["weights"])
+    if copy["ready"] > 0 and fn["fork_s"] < runtime:
+        work -= runtime - fn["fork_s"]
+        runtime = fn["fork_s"]
+    charge_load(r, n, f, work)
     if r["live"]:
         effect(r, LOAD, i, f, g, inst["source"], 0)
     else:

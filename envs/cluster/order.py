@@ -13,6 +13,9 @@ import math
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.tables import NONE, fn_at, gf_at, gpu_at, inst_at, order_at
 
+FIRST_SCAN = 6
+"""Code of the first scanning rule; those before it go by priority."""
+
 
 @njit
 def slot_of(r, g, f):
@@ -78,6 +81,8 @@ def sift_down(r, g, k, n):
 @njit
 def _forget_score(r, g, k, idle):
     """The score at place k must be read anew; where nothing is idle it is out of the running."""
+    if r["eviction"] < FIRST_SCAN:
+        return
     at = place_of(r, g, k)
     at["score"] = math.inf
     at["until"] = -math.inf if idle > 0 else math.inf
@@ -126,6 +131,8 @@ def rescore(r, f):
     """Have the score of f read anew: its index, its orders or the start of its age have changed."""
     fn = fn_at(r["fn"], f)
     fn["index_valid"] = 0
+    if r["eviction"] < FIRST_SCAN:
+        return
     i = fn["open_head"]
     while i != NONE:
         inst = inst_at(r["inst"], i)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 
-from stoker.envs.cluster.eviction import SCORE as FIRST_SCAN
 from stoker.envs.cluster.eviction import access, index_at, make_room, renew
 from stoker.envs.cluster.features import bin_of
 from stoker.envs.cluster.instances import start_instance
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.order import FIRST_SCAN
 from stoker.envs.cluster.rules.placement import FIRST_FIT, placement_cost
-from stoker.envs.cluster.rules.wait_vs_cold import slot_is_sooner
+from stoker.envs.cluster.rules.wait_vs_cold import WAIT_VS_COLD, slot_is_sooner
 from stoker.envs.cluster.sharing import bytes_on
 from stoker.envs.cluster.tables import NONE, fn_at, gpu_at, inst_at
 from stoker.envs.cluster.turns import claimant, may_load, next_for_memory
 
-PER_REQUEST, TARGET_CONCURRENCY, WAIT_VS_COLD = 0, 1, 2
+PER_REQUEST, TARGET_CONCURRENCY = 0, 1
 SPARE = 32
 """Heap places that one start can need beside one timer a function."""
 

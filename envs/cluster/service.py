@@ -27,10 +27,9 @@ from stoker.envs.cluster.instances import (
 )
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.requests import dequeue, drop, enqueue, function_of
-from stoker.envs.cluster.rules.wait_vs_cold import batch_done, batch_started
+from stoker.envs.cluster.rules.wait_vs_cold import WAIT_VS_COLD, batch_done, batch_started
 from stoker.envs.cluster.scaling import (
     PER_REQUEST,
-    WAIT_VS_COLD,
     choose_gpu,
     fits,
     give_way,

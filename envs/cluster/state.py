@@ -131,11 +131,11 @@ def fill_nodes(state: State, k: int, cluster: Cluster) -> None:
 
 
 def fill_gpu(record: Any, gpu: Gpu, cluster: Cluster) -> None:
-    """Write one GPU; its rent is in seconds of waiting a GiB-second."""
+    """Write one GPU; its rent is in seconds of waiting a byte-second."""
     wait = cluster.objective.wait_usd_s
     record["cap"] = to_bytes(gpu.memory_gib)
     record["exclusive"] = gpu.sharing == "exclusive"
-    record["rent"] = gpu.usd_gib_s / wait if wait else 0.0
+    record["byte_rent"] = gpu.usd_gib_s / wait / GIB if wait else 0.0
     record["run_head"] = record["run_tail"] = record["last"] = NONE
 
 

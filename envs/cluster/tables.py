@@ -89,7 +89,7 @@ INST = np.dtype(
 )  # fmt: skip
 GPU = np.dtype(
     [
-        ("node", "i8"), ("kind", "i8"), ("rent", "f8"),
+        ("node", "i8"), ("kind", "i8"), ("byte_rent", "f8"),
         ("cap", "i8"), ("used", "i8"), ("evictable", "i8"),
         ("busy", "i8"), ("loading", "i8"), ("resident", "i8"), ("exclusive", "i8"),
         ("running", "i8"), ("run_head", "i8"), ("run_tail", "i8"), ("listed", "i8"),

@@ -17,6 +17,8 @@ from stoker.envs.cluster.gpu_class import times_on
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.tables import HOST, NONE, STARTING, fn_at, inst_at, nf_at, req_at
 
+WAIT_VS_COLD = 2
+"""Its code among the rules of scale-out; the list of instances is kept for it alone."""
 LEAST_S = 1e-9
 """Service time that a batch of no duration counts with."""
 
@@ -24,6 +26,8 @@ LEAST_S = 1e-9
 @njit
 def join_peers(r, i):
     """List a new instance among all those of its function."""
+    if r["scale_out"] != WAIT_VS_COLD:
+        return
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
     inst["ends"] = 0.0
@@ -36,6 +40,8 @@ def join_peers(r, i):
 @njit
 def leave_peers(r, i):
     """Take an instance that leaves off that list."""
+    if r["scale_out"] != WAIT_VS_COLD:
+        return
     inst = inst_at(r["inst"], i)
     if inst["peer_prev"] == NONE:
         fn_at(r["fn"], inst["fn"])["peers"] = inst["peer_next"]
