@@ -26,7 +26,8 @@ from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.idle import TERMS, close_episode
 from stoker.envs.cluster.observe import K
 from stoker.envs.cluster.outcome import collect
-from stoker.envs.cluster.simulation import Pending, Simulation
+from stoker.envs.cluster.pending import Pending
+from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.envs.cluster.tables import EXPERTS
 from stoker.envs.problems import Problems, SyntheticProblems, stream

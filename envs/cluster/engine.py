@@ -19,17 +19,10 @@ from stoker.envs.cluster.events import (
     pop,
 )
 from stoker.envs.cluster.host_tier import arrive_host, copy_of, review_host
-from stoker.envs.cluster.instances import (
-    expiry_of,
-    fetch_host,
-    give_free,
-    make_ready,
-    next_phase,
-    remove_instance,
-    set_expiry,
-)
+from stoker.envs.cluster.instances import expiry_of, give_free, remove_instance, set_expiry
 from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.links import finished, leave, relink
+from stoker.envs.cluster.loading import fetch_host, make_ready, next_phase
 from stoker.envs.cluster.order import rescore
 from stoker.envs.cluster.requests import dequeue, drop
 from stoker.envs.cluster.scaling import fits, prewarm, scale, serve_waiting, wait_for_memory

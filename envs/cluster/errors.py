@@ -17,3 +17,9 @@ class SpecError(ValueError):
         self.field = field
         self.value = value
         self.accepted = accepted
+
+
+def require(condition: bool, field: str, value: object, accepted: str) -> None:
+    """Refuse the value unless the condition holds."""
+    if not condition:
+        raise SpecError(field, value, accepted)

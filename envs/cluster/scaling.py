@@ -6,8 +6,8 @@ import math
 
 from stoker.envs.cluster.eviction import access, index_at, make_room, renew
 from stoker.envs.cluster.features import bin_of
-from stoker.envs.cluster.instances import start_instance
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.loading import start_instance
 from stoker.envs.cluster.order import FIRST_SCAN
 from stoker.envs.cluster.rules.placement import FIRST_FIT, placement_cost
 from stoker.envs.cluster.rules.wait_vs_cold import WAIT_VS_COLD, slot_is_sooner

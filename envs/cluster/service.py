@@ -11,8 +11,8 @@ import math
 from stoker.envs.cluster.effects import RUN, effect
 from stoker.envs.cluster.events import BATCH, DONE, push, quantize
 from stoker.envs.cluster.eviction import access
+from stoker.envs.cluster.exclusive import taken, unqueue, wait_for_gpu
 from stoker.envs.cluster.features import on_arrival
-from stoker.envs.cluster.gpu_class import times_on
 from stoker.envs.cluster.idleness import close_gap, settle
 from stoker.envs.cluster.instances import (
     MRU,
@@ -23,9 +23,9 @@ from stoker.envs.cluster.instances import (
     make_idle,
     open_slot,
     remove_instance,
-    start_instance,
 )
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.loading import start_instance
 from stoker.envs.cluster.requests import dequeue, drop, enqueue, function_of
 from stoker.envs.cluster.rules.wait_vs_cold import WAIT_VS_COLD, batch_done, batch_started
 from stoker.envs.cluster.scaling import (
@@ -36,6 +36,7 @@ from stoker.envs.cluster.scaling import (
     scale,
     wait_for_memory,
 )
+from stoker.envs.cluster.service_time import takes_s
 from stoker.envs.cluster.tables import NONE, WARM, f8_at, fn_at, gpu_at, inst_at, req_at
 from stoker.envs.cluster.turns import claimant, next_on_gpu
 
@@ -59,33 +60,6 @@ def _begin(r, i, q, t):
 
 
 @njit
-def _service_s(r, i, head, n):
-    """Service time of a batch of n whose first request is `head`."""
-    inst = inst_at(r["inst"], i)
-    times = times_on(r, inst["fn"], inst["gpu"])
-    if r["cold_service"] != 0 and inst["bound"] == head:
-        return f8_at(r["cold_service"], head)["v"]
-    if r["service"] == 0:
-        return times["alpha_s"] + times["beta_s"] * n
-    longest = 0.0
-    q = head
-    for _ in range(n):
-        longest = max(longest, f8_at(r["service"], q)["v"])
-        q = req_at(r["req"], q)["next"]
-    return longest + times["beta_s"] * (n - 1)
-
-
-@njit
-def _takes_s(r, i, head, n, t):
-    """Service time of a batch that begins at t: what ran while the instance loaded is done."""
-    seconds = _service_s(r, i, head, n)
-    inst = inst_at(r["inst"], i)
-    if t == inst["ready_t"] and inst["inflight"] == 1:
-        seconds = max(seconds - fn_at(r["fn"], inst["fn"])["overlap_s"], 0.0)
-    return seconds
-
-
-@njit
 def _run(r, i, head, n, t):
     """Execute a batch: the chain of n requests from `head`."""
     inst = inst_at(r["inst"], i)
@@ -103,7 +77,7 @@ def _run(r, i, head, n, t):
     if r["live"]:
         effect(r, RUN, i, inst["fn"], inst["gpu"], head, n)
     else:
-        push(r, quantize(r, t + _takes_s(r, i, head, n, t)), DONE, head, n)
+        push(r, quantize(r, t + takes_s(r, i, head, n, t)), DONE, head, n)
     inst["bound"] = NONE
 
 
@@ -164,13 +138,6 @@ def _must_wait(r, f, t):
 
 
 @njit
-def _taken(r, g):
-    """Whether GPU g is exclusive and somebody runs or waits on it."""
-    gpu = gpu_at(r["gpu"], g)
-    return gpu["exclusive"] and (gpu["running"] > 0 or gpu["run_head"] != NONE)
-
-
-@njit
 def _choose_slot(r, f, t):
     """The first instance in clone order that can run now, else the first that can wait its turn."""
     drain = claimant(r, f, t) != NONE
@@ -180,7 +147,7 @@ def _choose_slot(r, f, t):
     while i != NONE:
         inst = inst_at(r["inst"], i)
         if not drain or inst["inflight"] == 0:
-            if not _taken(r, inst["gpu"]):
+            if not taken(r, inst["gpu"]):
                 return i
             if waiting == NONE and not inst["queued"]:
                 waiting = i
@@ -200,45 +167,12 @@ def dispatch(r, f, t):
         i = _choose_slot(r, f, t)
         if i == NONE or _must_wait(r, f, t):
             return
-        if _taken(r, inst_at(r["inst"], i)["gpu"]):
+        if taken(r, inst_at(r["inst"], i)["gpu"]):
             _claim(r, i, t)
-            _wait_for_gpu(r, i)
+            wait_for_gpu(r, i)
             return
         _claim(r, i, t)
         _form_and_run(r, i, t)
-
-
-@njit
-def _wait_for_gpu(r, i):
-    """Queue a claimed instance for its exclusive GPU."""
-    inst = inst_at(r["inst"], i)
-    gpu = gpu_at(r["gpu"], inst["gpu"])
-    inst["queued"] = 1
-    inst["link"] = NONE
-    if gpu["run_tail"] == NONE:
-        gpu["run_head"] = i
-    else:
-        inst_at(r["inst"], gpu["run_tail"])["link"] = i
-    gpu["run_tail"] = i
-
-
-@njit
-def unqueue(r, i):
-    """Take instance i out of the queue for its exclusive GPU."""
-    inst = inst_at(r["inst"], i)
-    gpu = gpu_at(r["gpu"], inst["gpu"])
-    before = NONE
-    k = gpu["run_head"]
-    while k != i:
-        before = k
-        k = inst_at(r["inst"], k)["link"]
-    if before == NONE:
-        gpu["run_head"] = inst["link"]
-    else:
-        inst_at(r["inst"], before)["link"] = inst["link"]
-    if gpu["run_tail"] == i:
-        gpu["run_tail"] = before
-    inst["queued"], inst["link"] = 0, NONE
 
 
 @njit

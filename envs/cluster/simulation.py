@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,45 +17,13 @@ from numpy.typing import NDArray
 from stoker.envs.cluster import engine
 from stoker.envs.cluster.decision import Capabilities, Decision, IdlePlan, Snapshot, legalize
 from stoker.envs.cluster.errors import SpecError
-from stoker.envs.cluster.idle import TERMS, step_rows
-from stoker.envs.cluster.observe import K
+from stoker.envs.cluster.idle import step_rows
 from stoker.envs.cluster.outcome import Result, collect
+from stoker.envs.cluster.pending import Pending
 from stoker.envs.cluster.spec import GIB, Cluster, Rules
 from stoker.envs.cluster.state import Size, State
 from stoker.envs.cluster.tables import EXPERTS
 from stoker.envs.workload.workload import Workload
-
-
-@dataclass(frozen=True)
-class Pending:
-    """The decisions that are due, and the books of the ones that they close."""
-
-    observation: NDArray[np.float32]
-    """Shape: (B, K); see observe.py"""
-    terms: NDArray[np.float64]
-    """Costs since the function's last decision, by term; see idle.py. Shape: (B, 6)"""
-    closes: NDArray[np.int64]
-    """Number, within its row, of the decision that closes; -1 = none. Shape: (B,)"""
-    likelihood: NDArray[np.float64]
-    """Probability that each expert gave to the gap that has ended. Shape: (B, E)"""
-    scale: NDArray[np.float64]
-    """Cost of a cold start of the function, in seconds of waiting. Shape: (B,)"""
-
-    @classmethod
-    def empty(cls, rows: int) -> Pending:
-        """Allocate for `rows` rows."""
-        return cls(
-            np.zeros((rows, K), np.float32),
-            np.zeros((rows, len(TERMS))),
-            np.full(rows, -1),
-            np.zeros((rows, EXPERTS)),
-            np.ones(rows),
-        )
-
-    @property
-    def books(self) -> tuple[NDArray[Any], ...]:
-        """As compiled code takes them."""
-        return self.observation, self.terms, self.closes, self.likelihood, self.scale
 
 
 class PolicyLike(Protocol):

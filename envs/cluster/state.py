@@ -13,8 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.fill import (
+    fill_functions,
+    fill_nodes,
+    fill_row,
+    fill_rules,
+    reset_functions,
+)
 from stoker.envs.cluster.rules.params import DEFAULTS
-from stoker.envs.cluster.spec import CHOICES, GIB, Cluster, Gpu, Link, Rules
+from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.envs.cluster.tables import (
     CF,
     EFFECT,
@@ -38,58 +45,6 @@ from stoker.envs.cluster.tables import (
 from stoker.envs.workload.workload import Workload
 
 Records = NDArray[Any]
-UNBOUNDED = 2**62
-"""Bytes of a memory without limit."""
-MS = 1000.0
-LEAST_MB = 1e-9
-"""Size that a function of no size counts with in priorities."""
-
-
-def to_bytes(gib: float) -> int:
-    """GiB as whole bytes; infinity as an unbounded number of them."""
-    return UNBOUNDED if np.isinf(gib) else round(gib * GIB)
-
-
-def fill_functions(table: Records, cluster: Cluster) -> None:
-    """Write the spec of every function and its initial standing orders. Shape: (F,)"""
-    table = table[: len(cluster.functions)]
-    specs = cluster.functions
-
-    def column(get: Any) -> NDArray[np.float64]:
-        return np.array([get(f) for f in specs], np.float64)
-
-    table["bytes"] = [to_bytes(f.device_gib) for f in specs]
-    table["weights"] = [to_bytes(f.weights_gib) for f in specs]
-    table["gib"] = column(lambda f: f.device_gib)
-    table["weights_gib"] = column(lambda f: f.weights_gib)
-    for name in ("runtime_s", "fork_s", "warmup_s", "overlap_s", "slo_s", "compression"):
-        table[name] = column(lambda f, name=name: getattr(f, name))
-    table["load_rate"] = column(lambda f: f.load_gib_s / f.compression) * GIB
-    table["shared"] = [to_bytes(f.shared_gib) for f in specs]
-    families = cluster.families
-    found = [families.index(f.family) if f.shared_gib > 0.0 else NONE for f in specs]
-    table["family"] = found
-    table["load_disk_s"] = [cluster.load_s(k, "disk") for k in range(len(specs))]
-    table["load_host_s"] = [cluster.load_s(k, "host") for k in range(len(specs))]
-    table["cost"] = np.round(table["load_disk_s"] * MS, 9)
-    table["cost_size"] = np.maximum(table["gib"] * 1024.0, LEAST_MB)
-    table["batch_limit"] = table["max_batch"] = [f.max_batch for f in specs]
-    table["concurrency"] = [f.concurrency for f in specs]
-
-
-def reset_functions(table: Records) -> None:
-    """Write the state that every function starts with. Shape: (B, F)"""
-    timers = ("batch_timer", "prewarm_timer", "order_timer")
-    for name in ("keep_alive_s", "prewarm_after_s", *timers):
-        table[name] = np.inf
-    table["min_batch"] = 1
-    table["max_instances"] = 2**31 - 1
-    links = ("open_head", "open_tail", "q_head", "q_tail", "next_waiting", "peers")
-    for name in (*links, "decision", "left_out", "gpu_class"):
-        table[name] = NONE
-    table["last_arrival"] = table["last_idle"] = -np.inf
-    table["slow_unit"] = table["fast_unit"] = table["multiplier"] = 1.0
-    table["mix"][..., 0] = 1.0
 
 
 def new_instances(rows: int, slots: int, first: int = 0) -> Records:
@@ -99,84 +54,6 @@ def new_instances(rows: int, slots: int, first: int = 0) -> Records:
     table["next"][:, -1] = NONE
     table["created"] = NONE
     return table
-
-
-def fill_nodes(state: State, k: int, cluster: Cluster) -> None:
-    """Write nodes, GPUs, links and what functions are on them into row k."""
-    specs, nodes, gpus = cluster.functions, cluster.all_nodes, cluster.gpus
-    m, f = len(nodes), len(specs)
-    link, nf, cf = state.link[k], state.nf[k], state.cf[k]
-    g = 0
-    for n, node in enumerate(nodes):
-        state.node[k, n]["host_cap"] = to_bytes(node.host_gib)
-        state.node[k, n]["pipelined"] = node.loading == "pipelined"
-        fill_link(link[n], node.disk)
-        fill_link(link[m + len(gpus) + n], node.nvlink or Link())
-        here = nf[n * f : (n + 1) * f]
-        here["disk_s"] = [node.load_s(function, "disk") for function in specs]
-        here["host_s"] = [node.load_s(function, "host") for function in specs]
-        here["peer_s"] = [node.load_s(function, "peer") for function in specs]
-        for gpu in node.gpus:
-            fill_gpu(state.gpu[k, g], gpu, cluster)
-            state.gpu[k, g]["node"] = n
-            fill_link(link[m + g], node.pcie)
-            g += 1
-    nf["timer"] = np.inf
-    kinds = cluster.kinds
-    state.gpu[k, :g]["kind"] = [kinds.index(gpu.kind) for gpu in gpus]
-    for c, kind in enumerate(kinds):
-        here = cf[c * f : (c + 1) * f]
-        times = np.array([function.service(kind) for function in specs])
-        here["alpha_s"], here["beta_s"] = times[:, 0], times[:, 1]
-
-
-def fill_gpu(record: Any, gpu: Gpu, cluster: Cluster) -> None:
-    """Write one GPU; its rent is in seconds of waiting a byte-second."""
-    wait = cluster.objective.wait_usd_s
-    record["cap"] = to_bytes(gpu.memory_gib)
-    record["exclusive"] = gpu.sharing == "exclusive"
-    record["byte_rent"] = gpu.usd_gib_s / wait / GIB if wait else 0.0
-    record["run_head"] = record["run_tail"] = record["last"] = NONE
-
-
-def fill_link(record: Any, link: Link) -> None:
-    """Write one link."""
-    record["rate"] = link.gib_s * GIB
-    record["fifo"] = link.discipline == "fifo"
-    record["slots"] = link.slots
-    for name in ("head", "tail", "q_head", "q_tail"):
-        record[name] = NONE
-
-
-def fill_row(row: Any, cluster: Cluster, gpus: Records, nodes: Records) -> None:
-    """Write sizes, totals and prices of one row."""
-    row["fns"], row["nodes"] = len(cluster.functions), len(cluster.all_nodes)
-    row["gpus"], row["kinds"] = len(cluster.gpus), len(cluster.kinds)
-    row["families"] = len(cluster.families)
-    row["cap"] = min(sum(gpus["cap"].tolist()), UNBOUNDED)
-    row["host_cap"] = min(sum(nodes["host_cap"].tolist()), UNBOUNDED)
-    wait = cluster.objective.wait_usd_s
-    row["rent"] = cluster.device_usd_gib_s / wait if wait else 0.0
-    row["host_rent"] = cluster.host_usd_gib_s / wait if wait else 0.0
-    row["load_price"] = cluster.objective.load_usd_s / wait if wait else 0.0
-    row["drop_price"] = cluster.objective.drop_usd / wait if wait else 0.0
-    row["first_bin"] = cluster.first_bin_s
-
-
-def fill_rules(rows: Records, rules: Rules) -> None:
-    """Write the codes of the rules into every row. Shape: (B,)"""
-    for name in ("scale_out", "placement", "eviction", "plan"):
-        rows[name] = CHOICES[f"rules.{name}"].index(getattr(rules, name))
-    rows["order_rule"] = CHOICES["rules.order"].index(rules.order)
-    rows["clone"] = CHOICES["rules.clone_choice"].index(rules.clone_choice)
-    rows["drop_overload"] = rules.overload == "drop"
-    rows["need_full"] = rules.eviction_need == "full"
-    rows["futile"] = rules.futile_eviction == "allowed"
-    rows["ttl_start"] = rules.ttl_anchor == "start"
-    rows["ttl_lazy"] = rules.ttl_expiry == "lazy"
-    rows["freq_instance"] = rules.frequency == "instance"
-    rows["clock_assign"] = rules.clock == "assign"
-    rows["quantum"] = round(1.0 / rules.time_quantum_s) if rules.time_quantum_s > 0.0 else 0.0
 
 
 NOTHING = Workload(np.zeros(0), np.zeros(0, np.int32), (), 1.0)

@@ -115,7 +115,8 @@ def check_functions(sim: Simulation, k: int) -> None:
             assert slot["n"] == np.count_nonzero(mine & (inst["gpu"] == g))
             idle = ready & (inst["gpu"] == g) & (inst["inflight"] == 0)
             assert slot["idle"] == np.count_nonzero(idle)
-        check_peers(inst, fn, np.flatnonzero(mine))
+        if sim.rules.scale_out == "wait_vs_cold":
+            check_peers(inst, fn, np.flatnonzero(mine))
         check_open_list(
             sim, inst, fn, np.flatnonzero(ready & (inst["inflight"] < fn["concurrency"]))
         )

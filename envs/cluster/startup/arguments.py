@@ -7,15 +7,9 @@ from __future__ import annotations
 
 import math
 
-from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.errors import require
 
 PAGE_GIB = 4096.0 / 2**30
-
-
-def require(condition: bool, field: str, value: object, accepted: str) -> None:
-    """Refuse the value unless the condition holds."""
-    if not condition:
-        raise SpecError(field, value, accepted)
 
 
 def amount(field: str, value: float) -> None:

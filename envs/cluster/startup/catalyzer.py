@@ -27,7 +27,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from stoker.envs.cluster.startup.arguments import PAGE_GIB, amount, count, require, share
+from stoker.envs.cluster.errors import require
+from stoker.envs.cluster.startup.arguments import PAGE_GIB, amount, count, share
 
 PATHS = ("cold", "restore", "zygote", "fork")
 """From the path that needs nothing to the one that needs a running template."""

@@ -25,7 +25,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stoker.envs.cluster.startup.arguments import amount, count, rate, require, share
+from stoker.envs.cluster.errors import require
+from stoker.envs.cluster.startup.arguments import amount, count, rate, share
 
 Packages = Mapping[str, str]
 """Name -> version."""

@@ -25,7 +25,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from stoker.envs.cluster.startup.arguments import amount, count, rate, require
+from stoker.envs.cluster.errors import require
+from stoker.envs.cluster.startup.arguments import amount, count, rate
 
 Groups = tuple[int, ...]
 """Number of layers in each group, in order."""

@@ -27,7 +27,8 @@ import math
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from stoker.envs.cluster.startup.arguments import amount, rate, require
+from stoker.envs.cluster.errors import require
+from stoker.envs.cluster.startup.arguments import amount, rate
 
 QUANTILE = 0.8
 ALPHA = 0.996

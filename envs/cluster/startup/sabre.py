@@ -20,7 +20,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from stoker.envs.cluster.startup.arguments import PAGE_GIB, amount, count, rate, require
+from stoker.envs.cluster.errors import require
+from stoker.envs.cluster.startup.arguments import PAGE_GIB, amount, count, rate
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stoker.envs.cluster.startup.arguments import amount, rate, require
+from stoker.envs.cluster.errors import require
+from stoker.envs.cluster.startup.arguments import amount, rate
 
 
 class Route(NamedTuple):

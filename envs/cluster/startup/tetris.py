@@ -20,7 +20,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from stoker.envs.cluster.startup.arguments import amount, count, require, share
+from stoker.envs.cluster.errors import require
+from stoker.envs.cluster.startup.arguments import amount, count, share
 
 Tensors = Mapping[str, float]
 """Name -> GiB. One name means one content wherever it appears."""

@@ -1,0 +1,98 @@
+"""A deployed model endpoint and its service times.  Units: seconds, GiB, GiB/s."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NoReturn
+
+from stoker.envs.cluster.errors import SpecError, require
+
+
+@dataclass(frozen=True)
+class Service:
+    """How long a batch of b takes on one class of GPU: alpha_s + beta_s * b."""
+
+    kind: str
+    """Gpu.kind that this is for."""
+    alpha_s: float
+    beta_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("alpha_s", "beta_s"):
+            value = getattr(self, name)
+            require(0.0 <= value < math.inf, f"service[{self.kind}].{name}", value, "finite, >= 0")
+
+
+AMOUNTS = (
+    "weights_gib", "device_gib", "runtime_s", "warmup_s", "alpha_s", "beta_s", "overlap_s",
+    "shared_gib",
+)  # fmt: skip
+"""Fields of a function that may be nothing."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """One deployed model endpoint.
+
+    Start-up is runtime_s, then weights disk -> host -> device over the node's links (the disk leg
+    is skipped when the weights lie in the node's host memory), then warmup_s. Service of a batch of
+    b takes alpha_s + beta_s * b, or what `services` says of the GPU's class.
+    """
+
+    name: str
+    weights_gib: float
+    """Bytes moved on a load, and held in host memory by a host copy."""
+    device_gib: float
+    """Bytes that one instance holds on the device, weights included."""
+    runtime_s: float = 0.0
+    """Process, framework and device context."""
+    warmup_s: float = 0.0
+    """First-use warm-up after the weights are on the device."""
+    load_gib_s: float = math.inf
+    """Ceiling of this function's own format or storage class on the disk leg."""
+    alpha_s: float = 0.0
+    beta_s: float = 0.0
+    max_batch: int = 1
+    concurrency: int = 1
+    """Batches in flight on one instance."""
+    slo_s: float = math.inf
+    """Latency target of a request, arrival to completion."""
+    services: tuple[Service, ...] = ()
+    """Service times on classes of GPU where they differ from alpha_s and beta_s."""
+    compression: float = 1.0
+    """Bytes of the weights over those on disk (Sabre); load_gib_s is then that of the raw bytes."""
+    fork_s: float = math.inf
+    """In place of runtime_s where an instance of the function is ready on the node (Catalyzer)."""
+    overlap_s: float = 0.0
+    """How much of the service of the batch that a load was for runs while it loads (PipeSwitch)."""
+    family: str = ""
+    """Functions of one family share `shared_gib` of their weights on a GPU (Tetris)."""
+    shared_gib: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in AMOUNTS:
+            if not 0.0 <= getattr(self, name) < math.inf:
+                self._refuse(name, "finite, >= 0")
+        for name in ("load_gib_s", "slo_s", "compression"):
+            if not getattr(self, name) > 0.0:
+                self._refuse(name, "> 0")
+        if not self.fork_s >= 0.0:
+            self._refuse("fork_s", ">= 0")
+        if self.shared_gib > (min(self.weights_gib, self.device_gib) if self.family else 0.0):
+            self._refuse("shared_gib", "<= the weights on the device, and 0 without a family")
+        for name in ("max_batch", "concurrency"):
+            if not getattr(self, name) >= 1:
+                self._refuse(name, "an integer >= 1")
+        if len({s.kind for s in self.services}) < len(self.services):
+            self._refuse("services", "one a class of GPU")
+
+    def service(self, kind: str) -> tuple[float, float]:
+        """Return alpha_s and beta_s on a class of GPU."""
+        for s in self.services:
+            if s.kind == kind:
+                return s.alpha_s, s.beta_s
+        return self.alpha_s, self.beta_s
+
+    def _refuse(self, name: str, accepted: str) -> NoReturn:
+        raise SpecError(f"function[{self.name}].{name}", getattr(self, name), accepted)
