@@ -33,10 +33,11 @@ def main(cfg: DictConfig) -> None:
 
 def _list() -> None:
     """Print every known trace and whether it is on this machine."""
-    table = Table("name", "here", "source", "licence", box=None, pad_edge=False)
+    table = Table("name", "here", "licence", "source", box=None, pad_edge=False)
+    table.columns[-1].overflow = "fold"
     for name, trace in TRACES.items():
         here = "yes" if locate(name) else "no"
-        table.add_row(name, here, trace.url or "a sample: not published as one file", trace.licence)
+        table.add_row(name, here, trace.licence, trace.url or "a sample: not published as one file")
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)

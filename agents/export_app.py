@@ -25,7 +25,7 @@ from stoker.runtime.event_guard import fault
 def main(cfg: DictConfig) -> None:
     """Run the command."""
     run = Path(cfg.run)
-    source = load_learned(run).folder
+    source = load_learned(run, "run").folder
     observations = stored(run, int(cfg.observations))
     folder = Path(HydraConfig.get().runtime.output_dir)
     target = Path(cfg.output) if cfg.output is not None else folder / "bundle"

@@ -8,10 +8,15 @@ from stoker.baselines.bundle import MANIFEST, BundlePolicy
 from stoker.envs.cluster.errors import SpecError
 
 
-def load_learned(path: str | Path) -> BundlePolicy:
-    """Load the policy of a train run's folder (its `bundle`) or of a bundle itself."""
+def load_learned(path: str | Path, setting: str = "learned") -> BundlePolicy:
+    """Load the policy of a train run's folder (its `bundle`) or of a bundle itself.
+
+    Args:
+        path: of the folder.
+        setting: that named it, for the message to the user.
+    """
     folder = Path(path)
     for candidate in (folder, folder / "bundle"):
         if (candidate / MANIFEST).is_file():
             return BundlePolicy(candidate)
-    raise SpecError("learned", str(path), "a train run's folder or an exported bundle")
+    raise SpecError(setting, str(path), "a train run's folder or an exported bundle")

@@ -185,6 +185,7 @@ def train(
         report("collect", min(done, settings.collect), settings.collect)
 
     data = forecast.collect(env, settings.collect, settings.seed, collected)
+    report("collect", settings.collect, settings.collect)
     simulated = env.simulated
     candidates: dict[str, nn.Module] = {"heuristic": Greedy(None, None, 0.0)}
     head = None

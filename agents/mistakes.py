@@ -6,14 +6,23 @@ by `hydra.callbacks` in `conf/common.yaml`.
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from collections.abc import Iterator
 from typing import Any
 
+from hydra import compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.experimental.callback import Callback
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 from stoker.envs.cluster.errors import SpecError
 
@@ -36,7 +45,14 @@ def explain(error: BaseException) -> str | None:
         return None
     line = one_line(str(error))
     if isinstance(error, OverrideParseException):
+        if "=" not in error.override:
+            return f"override {error.override!r} cannot be read: expected {error.override}=VALUE"
         return f"override {error.override!r} cannot be read: {line.split(' See https')[0]}"
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} is not given: expected {error.full_key}=VALUE"
+    unknown = _unknown_option(error)
+    if unknown:
+        return unknown
     for cause in chain:
         accepted = _accepted_keys(cause)
         if accepted:
@@ -63,7 +79,10 @@ class UserMistakes(Callback):
         if job_return.status.name != "FAILED" or os.environ.get(TRACEBACK) == "1":
             return
         # The public property prints the overrides before it raises.
-        line = explain(job_return._return_value)
+        error = job_return._return_value
+        line = explain(error)
+        if line is None and isinstance(error, TypeError | ValueError | AssertionError):
+            line = _word_for_number(config)
         if line is not None:
             print(f"stoker {config.hydra.job.name}: {line}", file=sys.stderr)
             sys.exit(EXIT_MISTAKE)
@@ -81,6 +100,35 @@ def _accepted_keys(error: BaseException) -> str:
     if not isinstance(error, ConfigAttributeError | ConfigKeyError) or node is None:
         return ""
     return ", ".join(str(key) for key in node if key != "hydra")
+
+
+def _unknown_option(error: BaseException) -> str | None:
+    """Return a line where a group has no such option."""
+    missing = getattr(error, "missing_cfg_file", None)
+    options = list(getattr(error, "options", None) or ())
+    if missing is None or not options:
+        return None
+    group, _, option = str(missing).partition("/")
+    near = difflib.get_close_matches(option, options, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"{group} = {option!r} is not accepted{hint}: expected one of {', '.join(options)}"
+
+
+def _word_for_number(config: DictConfig) -> str | None:
+    """Return a line where a setting of the command line is a word and its default a number."""
+    choices = config.hydra.runtime.choices
+    groups, values = [], []
+    for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
+        key = override.key_or_group + (f"@{override.package}" if override.package else "")
+        (groups if key in choices else values).append(override)
+    usual = compose(config.hydra.job.config_name, [str(made.input_line) for made in groups])
+    for override in values:
+        found = OmegaConf.select(config, override.key_or_group)
+        default = OmegaConf.select(usual, override.key_or_group, throw_on_missing=False)
+        number = isinstance(default, int | float) and not isinstance(default, bool)
+        if number and isinstance(found, str):
+            return f"{override.key_or_group} = {found!r} is not accepted: expected a number"
+    return None
 
 
 def _bad_argument(error: InstantiationException) -> str | None:

@@ -42,7 +42,7 @@ from stoker.envs.workload import Workload
 def main(cfg: DictConfig) -> None:
     """Run the command."""
     # What the user may have got wrong comes before what takes a minute.
-    bundle = load_learned(cfg.bundle) if cfg.bundle is not None else None
+    bundle = load_learned(cfg.bundle, "bundle") if cfg.bundle is not None else None
     policy = bundle or build_policy(cfg.policy)
     if not cfg.minutes > 0.0:
         raise SpecError("minutes", cfg.minutes, "a time > 0")

@@ -161,8 +161,8 @@ def _charts(
                 "Dollars against SLO",
                 plots.cost_against_slo(rows, lines),
                 "Every setting of each policy; the large mark is the one in the tables, the line "
-                "the lower hull from which dollars at matched SLO are read. Right and down is "
-                "better.",
+                "the lower hull from which dollars at matched SLO are read (no line: one setting "
+                "beats the policy's others). Right and down is better.",
             ),
             _figure(
                 "Latency", plots.latency(lines), "Arrival to completion, cold starts included."

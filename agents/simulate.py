@@ -91,7 +91,7 @@ def show(row: dict[str, Any], case: Case, result: Result) -> None:
     )
     console.print(
         f"scenario {case.scenario}: {number(cluster.device_gib)} GiB of device memory (ratio "
-        f"{case.ratio:g}), profile {cluster.profile}, {row['wall_s']:.2f} s",
+        f"{case.ratio:g}), profile {cluster.profile}, simulated in {row['wall_s']:.2f} s",
         highlight=False,
     )
     left, right = _dollars(row), _service(row, result)

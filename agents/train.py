@@ -17,7 +17,6 @@ import hydra
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from stoker.agents import build, judged, tracks
 from stoker.agents.learner import Settings, Trained, train
@@ -51,6 +50,8 @@ class ConfigProblems:
         self._workload, self._table = build.shape_traffic(workload, whole, seed), table
         share = float(self._scenarios[0]["function_share"]) * float(cfg.env.function_share)
         self.functions = max(int(share * len(self._workload.names)), 1)
+        if not float(cfg.env.hours) > 0.0:
+            raise SpecError("env.hours", cfg.env.hours, "> 0")
         self._hours_s = min(float(cfg.env.hours) * 3600.0, self._workload.horizon_s)
         self.gpus = 1 if self._cluster["gpus"] is None else len(self._cluster["gpus"])
 
@@ -118,7 +119,7 @@ def main(cfg: DictConfig) -> None:
             warmup_s=cfg.warmup_s, card=card, opponents=_lines(cfg.tuned), progress=report,
             resume=resume,
         )  # fmt: skip
-    show(trained, folder)
+    show(trained, folder, "untuned" if cfg.tuned is None else "tuned")
 
 
 def _lines(tuned: str | None) -> dict[str, float]:
@@ -128,16 +129,15 @@ def _lines(tuned: str | None) -> dict[str, float]:
     return judged.read_scores(tuned)
 
 
-def show(trained: Trained, folder: Path) -> None:
-    """Say what was learned and where it lies."""
-    console = Console()
-    console.print("Validation cost over the base heuristic's (1 = the tuned hazard index):")
+def show(trained: Trained, folder: Path, base: str) -> None:
+    """Say what was learned and where it lies; `base`: whether the base heuristic was tuned."""
+    print(f"Validation cost over the base heuristic's (1 = the {base} hazard index):")
     for name, value in sorted(trained.scores.items(), key=lambda item: item[1]):
         mark = "  <- deployed" if name == trained.chosen else ""
-        console.print(f"  {name:<22} {value:.4f}{mark}")
-    console.print(f"requests simulated by the learner: {trained.simulated_requests:,}")
-    console.print(f"bundle in {trained.bundle}")
-    console.print(f"tensorboard --logdir {folder / 'tensorboard'}")
+        print(f"  {name:<22} {value:.4f}{mark}")
+    print(f"requests simulated by the learner: {trained.simulated_requests:,}")
+    print(f"bundle in {trained.bundle}")
+    print(f"tensorboard --logdir {folder / 'tensorboard'}")
 
 
 if __name__ == "__main__":

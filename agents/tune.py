@@ -27,6 +27,7 @@ from stoker.agents.build import build_policy
 from stoker.agents.judged import TUNED
 from stoker.agents.progress import bar
 from stoker.agents.tracks import Case
+from stoker.agents.wording import percent
 from stoker.baselines import search
 from stoker.baselines.search import Found
 from stoker.envs.cluster.errors import SpecError
@@ -136,7 +137,7 @@ def show(found: dict[str, Found], cases: Sequence[Case]) -> None:
 
 
 def _change(score: float) -> str:
-    return f"{100.0 * math.expm1(score):+.1f} %"
+    return percent(math.expm1(score), sign=True)
 
 
 def _setting(node: search.Node) -> str:

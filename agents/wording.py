@@ -97,13 +97,14 @@ def cost_columns(known: References, slo_target: float) -> list[Column]:
         ),
         Column(
             "regret",
-            lambda s: NONE if s.policy == known.bound else with_interval(s.regret, percent),
+            lambda s: NONE if s.policy == known.bound else with_interval(s.regret, _far),
             f"cost above {known.bound or 'no bound'}",
         ),
         Column(
             f"$ at SLO {percent(slo_target)}",
             matched,
-            "mean dollars a cell at that SLO attainment, interpolated on the policy's frontier",
+            "mean dollars a cell at that SLO attainment, interpolated on the policy's frontier; "
+            "\u2264: its cheapest setting attains more",
         ),
     ]
 
@@ -124,6 +125,11 @@ def service_columns() -> list[Column]:
             for key, head in (heads | {"gpu_off_s": "off"}).items()
         ),
     ]
+
+
+def _far(share: float) -> str:
+    """Write a share, without decimals where it is large."""
+    return percent(share, digits=0 if abs(share) >= 1.0 else 1)
 
 
 def _gap(score: Score, known: References) -> str:
@@ -161,8 +167,9 @@ def findings(scores: Sequence[Score], known: References) -> list[str]:
     if not field:
         return ["No policy that could be deployed was judged."]
     best = field[0]
+    kind = "" if best.policy == KIND_WORDS[best.kind] else f" ({KIND_WORDS[best.kind]})"
     lines = [
-        f"{best.policy} ({KIND_WORDS[best.kind]}) has the lowest cost of the {len(field)} policies "
+        f"{best.policy}{kind} has the lowest cost of the {len(field)} policies "
         f"that could be deployed: ${with_interval(best.cost_usd, number)} a cell"
         f"{_doubt(best, known)}."
     ]

@@ -36,8 +36,9 @@ def read_profile(path: str | Path) -> dict[str, Any]:
     try:
         profile = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise SpecError(f"profile {path}", reason, "a YAML file of `stoker calibrate`") from None
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        accepted = f"a YAML file of `stoker calibrate` ({reason})"
+        raise SpecError("profile", str(path), accepted) from None
     return check_profile(profile, f"profile {path}")
 
 

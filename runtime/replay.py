@@ -191,14 +191,19 @@ class _Session:
         for i, at_s in enumerate(self.workload.arrival_s):
             while (wait_s := at_s - clock.now()) > 0.0:
                 await asyncio.sleep(min(wait_s, 1.0))
-                if self.progress is not None and clock.now() - told_s > 1.0:
+                if clock.now() - told_s > 1.0:
                     told_s = clock.now()
-                    self.progress("replay", min(told_s / self.workload.horizon_s, 1.0))
+                    self._tell("replay", min(told_s / self.workload.horizon_s, 1.0))
             fn = int(self.workload.function[i])
             self.send_lag_s[i] = clock.now() - at_s
             futures.append(controller.request(fn, self.payloads[fn][i % PAYLOADS]))
         await asyncio.sleep(max(self.workload.horizon_s - clock.now(), 0.0))
+        self._tell("replay", 1.0)
         return futures
+
+    def _tell(self, what: str, done: float) -> None:
+        if self.progress is not None:
+            self.progress(what, done)
 
     def _gap(self, ledger: Ledger) -> int:
         if not isinstance(self.backend, TorchBackend):

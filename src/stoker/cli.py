@@ -6,12 +6,15 @@ user got wrong ends in one line on stderr and exit code 2; what we got wrong kee
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
+import io
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from importlib import resources
 
 COMMANDS = {
     "simulate": "run one policy on one workload in the simulated cluster",
@@ -36,6 +39,9 @@ EXAMPLES = (
 EXIT_MISTAKE = 2
 TRACEBACK = "STOKER_TRACEBACK"
 POLICY_FILE = re.compile(r"^policy=(?P<target>[^,]+\.py:[A-Za-z_]\w*)$")
+GROUPS_HEAD, SETTINGS_HEAD = "Groups (group=option)", "Settings (a.b=value)"
+"""Of the help page in `conf/common.yaml`."""
+GROUP_TAKEN = re.compile(r"^  - (\w+)(?:@[\w.]+)?:", re.MULTILINE)
 GATHERS = ("evaluate",)
 """Commands that judge several policies at once: a policy given by path joins them."""
 
@@ -83,7 +89,10 @@ def run(command: str, args: list[str]) -> int:
     # Otherwise Hydra itself prints what goes wrong, over several lines, and exits with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        importlib.import_module(LOADS[command]).main()
+        application = importlib.import_module(LOADS[command]).main
+        if {"-h", "--help"} & set(args):
+            return _help(command, application)
+        application()
     except KeyboardInterrupt:
         return _complain(command, "interrupted", code=130)
     except Exception as error:
@@ -94,6 +103,24 @@ def run(command: str, args: list[str]) -> int:
             raise
         return _complain(command, line)
     return 0
+
+
+def own_groups(command: str, page: str) -> str:
+    """Leave the groups that a command takes on its help page; Hydra lists those of all.
+
+    Args:
+        command: a key of `COMMANDS`.
+        page: as Hydra made it.
+    """
+    head, groups, rest = page.partition(GROUPS_HEAD)
+    listed, settings, rest = rest.partition(SETTINGS_HEAD)
+    if not groups or not settings:
+        return page
+    config = (resources.files("stoker.conf") / f"{command}.yaml").read_text(encoding="utf-8")
+    taken = set(GROUP_TAKEN.findall(config))
+    lines = [line for line in listed.splitlines() if line.split(":")[0] in taken]
+    shown = f"{GROUPS_HEAD}\n\n" + "\n".join(lines) + "\n\n" if lines else ""
+    return f"{head}{shown}{settings}{rest}".rstrip()
 
 
 def rewrite(command: str, args: list[str]) -> list[str]:
@@ -118,6 +145,17 @@ def rewrite(command: str, args: list[str]) -> list[str]:
         target = match["target"].replace("'", r"\'")
         out += [f"{group}=file", f"{node}._target_='{target}'"]
     return out
+
+
+def _help(command: str, application: Callable[[], None]) -> int:
+    code = 0
+    with contextlib.redirect_stdout(io.StringIO()) as page:
+        try:
+            application()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    print(own_groups(command, page.getvalue()))
+    return code
 
 
 def _complain(command: str, line: str, code: int = EXIT_MISTAKE) -> int:

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
 from stoker.agents import build
+from stoker.agents.train import ConfigProblems
 from stoker.envs.cluster.errors import SpecError
 
 SMALL = ("workload.functions=20", "workload.hours=1", "workload.requests_per_s=0.5")
@@ -18,6 +19,11 @@ SMALL = ("workload.functions=20", "workload.hours=1", "workload.requests_per_s=0
 def config(*overrides: str, command: str = "simulate") -> DictConfig:
     with initialize_config_module("stoker.conf", version_base="1.3"):
         return compose(command, list(overrides))
+
+
+def test_training_refuses_episodes_without_length() -> None:
+    with pytest.raises(SpecError, match=r"env\.hours = -1"):
+        ConfigProblems(config(*SMALL, "env.hours=-1", command="train"), 0)
 
 
 def test_pooled_cluster_has_the_memory_of_its_ratio() -> None:

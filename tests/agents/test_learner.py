@@ -155,9 +155,15 @@ def test_train_exports_the_candidate_that_validation_prefers(tmp_path, algorithm
 
 def test_training_goes_on_from_a_checkpoint(tmp_path):
     settings = Settings(
-        collect=2000, total_steps=256, rows=4, n_steps=64, batch_size=64, forecast=False
+        collect=2001, total_steps=256, rows=4, n_steps=64, batch_size=64, forecast=False
     )
-    train(PROBLEMS, [problem(9)], HAZARD, tmp_path / "a", settings)
+    told = {}
+
+    def progress(stage, done, total):
+        told[stage] = (done, total)
+
+    train(PROBLEMS, [problem(9)], HAZARD, tmp_path / "a", settings, progress=progress)
+    assert len(told) > 1 and all(done == total for done, total in told.values())
     further = tmp_path / "a" / "checkpoint.pt"
     train(PROBLEMS, [problem(9)], HAZARD, tmp_path / "b", settings, resume=further)
     steps = torch.load(tmp_path / "b" / "checkpoint.pt", weights_only=True)["steps"]

@@ -112,13 +112,14 @@ def test_a_bundle_of_another_schema_is_one_line(run: Path, tmp_path: Path) -> No
     [
         ("replay", "policy=nobody.py:Nobody", "policy"),
         ("replay", "policy=nobody", "policy"),
-        ("replay", "bundle=nowhere", "learned"),
+        ("replay", "bundle=nowhere", "bundle = 'nowhere'"),
+        ("replay", "profile=nowhere.yaml", "profile = 'nowhere.yaml'"),
         ("replay", "minutes=-1", "minutes"),
         ("replay", "runtime.devices=[abacus]", "runtime.devices"),
         ("replay", "runtime.models=nowhere", "models"),
         ("calibrate", "repeats=0", "repeats"),
         ("calibrate", "runtime.models=nowhere", "models"),
-        ("export", "run=nowhere", "learned"),
+        ("export", "run=nowhere", "run = 'nowhere'"),
     ],
 )
 def test_a_mistake_is_one_line(command: str, word: str, field: str, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_findings_state_a_loss_as_it_is(rng: np.random.Generator) -> None:
     for row in rows:
         row["total_usd"] *= 1.4 if row["policy"] == "residual" else 1.0
     said = wording.findings(scores.score(rows, rng), scores.references(rows))
-    assert said[0].startswith("hazard (hazard) has the lowest cost of the 4 policies")
+    assert said[0].startswith("hazard has the lowest cost of the 4 policies")
     assert "residual ranks 3 of 4." in said
     assert any(line.startswith("residual costs 19.0 % more than the best pub") for line in said)
 
@@ -203,6 +203,35 @@ def test_terminal_shows_every_policy_and_the_intervals(rng: np.random.Generator)
     assert all(name in text for name in COSTS)
     assert "At each memory ratio" in text
     assert "\u221215.0 % [\u221215.0, \u221215.0]" in text and "$ at SLO 95.0 %" in text
+
+
+@pytest.mark.parametrize("width", [80, 100, 180])
+def test_no_figure_is_cut_or_broken_on_a_terminal(rng: np.random.Generator, width: int) -> None:
+    lines, known = scores.score(make_rows(), rng), scores.references(tables.headline(make_rows()))
+    shown = terminal.score_tables(lines, known, 0.95, width)
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, no_color=True)
+    for table in shown:
+        console.print(table)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\u2026" not in text
+    assert all(column.text(lines[1]) in text for column in wording.cost_columns(known, 0.95))
+    assert all(column.text(lines[1]) in text for column in wording.service_columns())
+    assert (len(shown) == 2) == (width == 180)
+
+
+def test_large_regrets_have_no_decimals_and_no_kind_is_named_twice(
+    rng: np.random.Generator,
+) -> None:
+    rows = make_rows(frontier=False)
+    for row in rows:
+        row["total_usd"] /= 9.0 if row["kind"] == "bound" else 1.0
+        row["policy"] = "learned" if row["kind"] == "learned" else row["policy"]
+    known = scores.references(rows)
+    lines = scores.score(rows, rng)
+    regret = next(c for c in wording.cost_columns(known, 0.95) if c.head == "regret")
+    assert all("." not in regret.text(line) for line in lines)
+    first = wording.findings(lines, known)[0]
+    assert first.startswith("learned has the lowest cost")
 
 
 class Links(HTMLParser):

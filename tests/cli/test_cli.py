@@ -78,6 +78,15 @@ def test_help_of_a_command_is_its_settings(tmp_path: Path) -> None:
     result = stoker("data", "--help", cwd=tmp_path)
     assert result.returncode == 0
     assert "usage: stoker data" in result.stdout and "action: list" in result.stdout
+    assert "conf/data.yaml" in result.stdout
+
+
+def test_help_lists_the_groups_that_the_command_takes(tmp_path: Path) -> None:
+    shown = stoker("tune", "--help", cwd=tmp_path).stdout
+    groups = shown.partition("Groups (group=option)")[2].partition("Settings")[0]
+    assert "scenario: fair_link" in groups and "experiment: " in groups
+    assert "agent: " not in groups and "runtime: " not in groups
+    assert "Groups" not in stoker("data", "--help", cwd=tmp_path).stdout
 
 
 def test_two_runs_at_once_get_folders_of_their_own_with_config_and_log(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ def main(cfg):
         hydra.utils.instantiate({"_target_": "stoker.envs.cluster.spec.Gpu", "memory_gib": -2})
     if cfg.seed == 4:
         import surely_not_installed
+    float(cfg.workload.hours) + float(cfg.warmup_s)
+    if "agent" in cfg:
+        cfg.agent.keep
     print(type(build_policy(cfg.policy)).__name__, build_policy(cfg.policy).tick_s)
 """
 MINE = """
@@ -50,13 +53,17 @@ def simulate(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
         ("seed=1", "gpu.memory_gib = -1.0 is not accepted: expected > 0"),
         ("seed=3", "gpu.memory_gib = -2 is not accepted: expected > 0"),
         ("seed=4", "surely_not_installed is not installed"),
-        ("policy=hazrd", "Available options in 'policy': faascache, file, hazard"),
+        ("policy=hazrd", "(did you mean hazard?): expected one of faascache, file, hazard"),
         ("policy=nowhere.py:Mine", "an existing file"),
         ("policy=mine.py:Yours", "here: Mine"),
         ("policy._target_=hazrd", "expected ttl | lru | faascache"),
         ("wrkload=csv", "Could not override 'wrkload'"),
         ("workload.hour=2", "Accepted here: _target_, functions, hours"),
-        ("scenario=file_links", "Available options in 'scenario': fair_link"),
+        ("scenario=file_links", "(did you mean fifo_links?): expected one of fair_link"),
+        ("workload.hours=many", "workload.hours = 'many' is not accepted: expected a number"),
+        ("warmup_s=none", "warmup_s = 'none' is not accepted: expected a number"),
+        ("+agent.keep=???", "agent.keep is not given: expected agent.keep=VALUE"),
+        ("policy", "override 'policy' cannot be read: expected policy=VALUE"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path, override: str, said: str) -> None:

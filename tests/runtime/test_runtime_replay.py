@@ -53,7 +53,9 @@ def play(models: list[Model], count: int, rate_hz: float, **options: Any) -> Rep
 
 def test_every_request_of_a_replay_is_served_and_booked(make_model: MakeModel) -> None:
     models = [make_model("gpt", GPT, 1), make_model("cnn", CNN, 2)]
-    result = play(models, 4, 60.0)
+    told: list[tuple[str, float]] = []
+    result = play(models, 4, 60.0, progress=lambda what, done: told.append((what, done)))
+    assert told[-1] == ("replay", 1.0)
     assert result.errors == (None,) * 150 and np.isfinite(result.latency_s).all()
     figures = result.summary()
     assert figures["requests"] == 150 and figures["failed"] == figures["fallbacks"] == 0
