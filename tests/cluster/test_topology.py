@@ -4,6 +4,7 @@ Units: seconds, GiB, GiB/s, dollars.
 """
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -210,3 +211,10 @@ def test_what_cannot_be_built_is_refused_by_name() -> None:
     with pytest.raises(SpecError, match=r"cluster.functions = 2\b.*expected <= 1"):
         sim.load(0, two_nodes(), Workload(np.zeros(0), np.zeros(0, np.int32), ("a", "b"), 1.0),
                  warmup_s=0.0)  # fmt: skip
+
+
+def test_the_example_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "cluster.md").read_text()
+    exec(page.split("```python")[1].split("```")[0], {})
+    dollars, joules, cold = map(float, capsys.readouterr().out.split())
+    assert dollars > 0.0 and joules > 0.0 and 0.0 < cold < 1.0
