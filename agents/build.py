@@ -114,8 +114,11 @@ def build_cluster(
     workload: Workload,
     functions: tuple[Function, ...],
 ) -> Cluster:
-    """Build a cluster for functions: explicit GPUs, or a pool sized by the memory ratio."""
+    """Build a cluster of equal nodes: explicit GPUs, or pools that the memory ratio sizes."""
     disk = _build("scenario.disk", Link, scenario["disk"])
+    count = node["nodes"]
+    if not (isinstance(count, int) and count >= 1):
+        raise SpecError("cluster.nodes", count, "an integer >= 1")
     if node["gpus"] is not None:
         gpus = tuple(_build(f"cluster.gpus[{i}]", Gpu, gpu) for i, gpu in enumerate(node["gpus"]))
         pcie = _build("cluster.pcie", Link, node["pcie"] or {})
@@ -123,11 +126,12 @@ def build_cluster(
     else:
         device_gib = traffic.memory_ratio(workload, functions, scenario["ratio"])
         hardware = to_gpu.node(
-            device_gib, gpu=node["gpu"], pooled=node["pooled"], host_gib=node["host_gib"], disk=disk
-        )
+            device_gib / count, gpu=node["gpu"], pooled=node["pooled"], host_gib=node["host_gib"],
+            disk=disk,
+        )  # fmt: skip
         hardware = replace(hardware, host_price_usd_gib_h=node["host_price_usd_gib_h"])
     return Cluster(
-        hardware,
+        (replace(hardware, loading=node["loading"]),) * count,
         functions,
         _build("cluster.objective", Objective, node["objective"]),
         first_bin_s=node["first_bin_s"] / scenario["compress"],

@@ -192,10 +192,12 @@ def results_of(
 
 
 def link_use(sim: Simulation) -> list[float]:
-    """Return how busy each row's disk link was, 1 = all its loaders all the time."""
-    disk = sim.state.link[:, 0]
-    slots = np.where(disk["fifo"] == 1, disk["slots"], 1)
-    return list(disk["busy_s"] / (slots * np.maximum(sim.state.rows["now"], 1e-9)))
+    """Return how busy each row's disk links were, 1 = all their loaders all the time."""
+    rows, links = sim.state.rows, sim.state.link
+    disks = [links[k, :n] for k, n in enumerate(rows["nodes"].tolist())]
+    slots = [np.where(disk["fifo"] == 1, disk["slots"], 1).sum() for disk in disks]
+    busy_s = [disk["busy_s"].sum() for disk in disks]
+    return list(np.array(busy_s) / (slots * np.maximum(rows["now"], 1e-9)))
 
 
 def _advance(sim: Simulation, act: Any, until_s: float) -> None:

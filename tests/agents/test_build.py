@@ -66,6 +66,20 @@ def test_explicit_gpus_leave_the_ratio_aside() -> None:
     assert cluster.node.host_gib == 512.0
 
 
+def test_equal_nodes_share_a_pool_and_repeat_a_list() -> None:
+    one, three = (
+        build.build_problem(config(*SMALL, "scenario.ratio=3", f"cluster.nodes={n}"), 0).cluster
+        for n in (1, 3)
+    )
+    assert len(three.all_nodes) == 3
+    assert three.device_gib == pytest.approx(one.device_gib)
+    listed = config(*SMALL, "cluster=a100x4", "cluster.nodes=2", "cluster.loading=pipelined")
+    two = build.build_problem(listed, 0).cluster
+    assert two.device_gib == 640.0 and two.all_nodes[1].loading == "pipelined"
+    with pytest.raises(SpecError, match=r"cluster.nodes = 0"):
+        build.build_problem(config(*SMALL, "cluster.nodes=0"), 0)
+
+
 def test_functions_of_a_csv_table_are_used_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("arrival_s,function\n0.5,b\n1.0,a\n")
     (tmp_path / "f.csv").write_text("name,weights_gib,device_gib\na,1,2\nb,3,4\n")
