@@ -144,11 +144,6 @@ def build_policy(node: str | ConfigNode) -> Policy:
     return load_policy(node if isinstance(node, str) else plain(node))
 
 
-def build_policies(nodes: ConfigNode) -> dict[str, Policy]:
-    """Build every policy of a mapping of nodes, in its order."""
-    return {str(name): build_policy(node) for name, node in nodes.items()}
-
-
 def azure_sample(rng: np.random.Generator, path: str | None = None, **options: Any) -> Workload:
     """Load the full-day sample of 1,250 functions; a path left out is looked for here."""
     file = _located(path, "azure_functions_2019_sample")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stoker.agents.learner import Settings
+from stoker.agents.settings import Settings
 from stoker.runtime.training import DEMO_RECIPES, Recipe
 
 

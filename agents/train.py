@@ -19,8 +19,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from stoker.agents import build, judged, tracks
-from stoker.agents.learner import Settings, Trained, train
+from stoker.agents.learner import Trained, train
 from stoker.agents.progress import bar
+from stoker.agents.settings import Settings
 from stoker.baselines.hazard import HazardIndex
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.spec import Cluster, Rules

@@ -14,8 +14,9 @@ from stoker.agents import cem, forecast
 from stoker.agents.decisions import OpenDecisions
 from stoker.agents.event_ppo import EPISODE, EventPPO, Shell
 from stoker.agents.export import check_parity, write_bundle
-from stoker.agents.learner import Logits, ModulePolicy, Settings, train
+from stoker.agents.learner import Logits, ModulePolicy, train
 from stoker.agents.networks import Forecast, Greedy
+from stoker.agents.settings import Settings
 from stoker.baselines.bundle import GRAPH, MANIFEST, BundlePolicy
 from stoker.baselines.hazard import HazardIndex
 from stoker.envs.cluster.errors import SpecError

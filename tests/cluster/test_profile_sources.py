@@ -1,4 +1,4 @@
-"""Shipped profiles: figures against the data they were taken from."""
+"""Shipped profiles: figures against the data they were taken from, and the pages about them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from stoker.envs.cluster import profiles
 from stoker.envs.cluster.profiles.figure import table
 from stoker.envs.cluster.spec import GIB
+from stoker.envs.workload import to_gpu
 
 CLASSES = ("A100", "H100", "H200", "L4", "A10", "T4")
 CATALOGUE = {"A100": "A100-80GB-SXM", "H100": "H100-80GB-SXM", "H200": "H200-141GB-SXM"}
@@ -238,3 +239,23 @@ def test_batch_coefficients_are_the_fit_over_published_points(
     known = profiles.function(model, gpu)
     assert (known.alpha_s, known.beta_s) == pytest.approx((alpha_s, beta_s), rel=1e-3)
     assert known.alpha_s + known.beta_s * batch == pytest.approx(measured, rel=0.07)
+
+
+def test_models_are_those_that_traces_are_mapped_to() -> None:
+    mapped = {m.name: (m.params, m.active_params, m.kv_bytes) for m in to_gpu.models()}
+    for name, expected in mapped.items():
+        known = table("models")[name]
+        params = known["params"]["value"]
+        active = known.get("active_params", {"value": params})["value"]
+        assert (params, active, known.get("cache_bytes", {"value": 0})["value"]) == expected
+    assert set(mapped) == set(profiles.models())
+
+
+def test_the_table_in_the_docs_agrees() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "profiles.md").read_text()
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    shown = {cells[0]: [float(c) for c in cells[1:]] for cells in lines if cells[0] in CLASSES}
+    fields = ["memory_gib", "pinned_gib_s", "on_demand_usd_h", "spot_usd_h", "idle_w", "peak_w"]
+    assert shown == {
+        name: [profiles.gpu_figures(name)[field].value for field in fields] for name in CLASSES
+    }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from stoker.envs.cluster import profiles
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.profiles.figure import computed, table
 from stoker.envs.cluster.spec import Cluster
-from stoker.envs.workload import to_gpu
 
 CLASSES = ("A100", "H100", "H200", "L4", "A10", "T4")
 TABLES = ("gpus", "models", "systems", "storage")
@@ -287,23 +285,3 @@ def test_the_tables_are_package_data() -> None:
     folder = resources.files("stoker.envs.cluster.profiles")
     for name in (*TABLES, "sources"):
         assert yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
-
-
-def test_models_are_those_that_traces_are_mapped_to() -> None:
-    mapped = {m.name: (m.params, m.active_params, m.kv_bytes) for m in to_gpu.models()}
-    for name, expected in mapped.items():
-        known = table("models")[name]
-        params = known["params"]["value"]
-        active = known.get("active_params", {"value": params})["value"]
-        assert (params, active, known.get("cache_bytes", {"value": 0})["value"]) == expected
-    assert set(mapped) == set(profiles.models())
-
-
-def test_the_table_in_the_docs_agrees() -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs" / "profiles.md").read_text()
-    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
-    shown = {cells[0]: [float(c) for c in cells[1:]] for cells in lines if cells[0] in CLASSES}
-    fields = ["memory_gib", "pinned_gib_s", "on_demand_usd_h", "spot_usd_h", "idle_w", "peak_w"]
-    assert shown == {
-        name: [profiles.gpu_figures(name)[field].value for field in fields] for name in CLASSES
-    }

@@ -5,36 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from running import MIB, backend
 from small_models import CNN, GPT, MakeModel, image
 
 from stoker.runtime.arena import aligned
 from stoker.runtime.backend import TorchBackend
 from stoker.runtime.catalog import Model, ModelError, deploy
 from stoker.runtime.process import OrderFailed, WorkerDied
-
-MIB = 2**20
-
-
-@asynccontextmanager
-async def backend(
-    models: list[Model], count: int = 0, device: int = 8 * MIB, host: int = 8 * MIB, **more: Any
-) -> AsyncIterator[TorchBackend]:
-    running = TorchBackend(deploy(models, count or len(models)), [device], host, **more)
-    await running.start()
-    try:
-        yield running
-    finally:
-        await running.close()
 
 
 def reference(model: Model, payloads: list[Any]) -> list[Any]:
@@ -280,67 +263,3 @@ def test_two_devices_share_the_host_tier(make_model: MakeModel) -> None:
             await real.close()
 
     asyncio.run(share())
-
-
-def children(pid: int) -> set[int]:
-    found = set()
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid and fields[0] != "Z":
-            found.add(int(status.parent.name))
-    return found
-
-
-def test_close_leaves_no_process_and_no_shared_memory(make_model: MakeModel) -> None:
-    model = make_model("m")
-    before = set(os.listdir("/dev/shm"))
-
-    async def once() -> int:
-        async with backend([model]) as real:
-            await real.fetch_host(0)
-            await real.load(0, 1, 0, "host")
-            return real.workers[0].pid or 0
-
-    open_files = len(os.listdir("/proc/self/fd"))
-    pid = asyncio.run(once())
-    assert not Path(f"/proc/{pid}").exists()
-    again = asyncio.run(once())
-    assert not Path(f"/proc/{again}").exists()
-    assert set(os.listdir("/dev/shm")) == before
-    assert len(os.listdir("/proc/self/fd")) <= open_files + 4
-
-
-CONTROLLER = """
-import asyncio, sys
-from stoker.runtime.backend import TorchBackend
-from stoker.runtime.catalog import Model, deploy
-
-async def main():
-    real = TorchBackend(deploy([Model.read(sys.argv[1])], 1), [2**22], 2**22)
-    await real.start()
-    await real.fetch_host(0)
-    await real.load(0, 1, 0, "host")
-    print(real.workers[0].pid, flush=True)
-    await asyncio.sleep(60)
-
-asyncio.run(main())
-"""
-
-
-def test_a_killed_controller_leaves_no_orphan(make_model: MakeModel) -> None:
-    model = make_model("m")
-    before = set(os.listdir("/dev/shm"))
-    command = [sys.executable, "-c", CONTROLLER, str(model.folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as controller:
-        assert controller.stdout is not None
-        worker = int(controller.stdout.readline())
-        family = {worker} | children(controller.pid)
-        controller.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 5.0
-    while any(Path(f"/proc/{p}").exists() for p in family) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not [p for p in family if Path(f"/proc/{p}").exists()]
-    assert set(os.listdir("/dev/shm")) == before
