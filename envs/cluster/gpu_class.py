@@ -1,9 +1,15 @@
-"""Service times of a function on the class of a GPU.  Units: seconds."""
+"""Classes of GPU: which a function may use, and its service times there.  Units: seconds."""
 
 from __future__ import annotations
 
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.tables import cf_at, gpu_at
+from stoker.envs.cluster.tables import NONE, cf_at, gpu_at
+
+
+@njit
+def suits(fn, gpu):
+    """Whether the function's orders allow this class of GPU."""
+    return fn["gpu_class"] == NONE or fn["gpu_class"] == gpu["kind"]
 
 
 @njit

@@ -6,6 +6,7 @@ import math
 
 from stoker.envs.cluster.eviction import access, index_at, make_room, renew
 from stoker.envs.cluster.features import bin_of
+from stoker.envs.cluster.gpu_class import suits
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.loading import start_instance
 from stoker.envs.cluster.order import FIRST_SCAN
@@ -21,12 +22,6 @@ SPARE = 32
 
 
 @njit
-def _suits(fn, gpu):
-    """Whether the function's orders allow this class of GPU."""
-    return fn["gpu_class"] == NONE or fn["gpu_class"] == gpu["kind"]
-
-
-@njit
 def choose_gpu(r, f, t, limit):
     """Make room for f on some GPU and return it, or NONE. `limit`: see `make_room`.
 
@@ -39,7 +34,7 @@ def choose_gpu(r, f, t, limit):
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         free = gpu["cap"] - gpu["used"]
-        if free >= bytes_on(r, f, g) and _suits(fn, gpu):
+        if free >= bytes_on(r, f, g) and suits(fn, gpu):
             if r["placement"] == FIRST_FIT:
                 return g
             cost = placement_cost(r, f, g, free)
@@ -50,7 +45,7 @@ def choose_gpu(r, f, t, limit):
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         room = gpu["cap"] - gpu["used"] + gpu["evictable"]
-        if (room >= bytes_on(r, f, g) or r["futile"]) and _suits(fn, gpu):
+        if (room >= bytes_on(r, f, g) or r["futile"]) and suits(fn, gpu):
             cost = placement_cost(r, f, g, room)
             if cost < least:
                 best, least = g, cost
@@ -86,7 +81,7 @@ def fits(r, f):
     fn = fn_at(r["fn"], f)
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
-        if gpu["cap"] >= fn["bytes"] and _suits(fn, gpu):
+        if gpu["cap"] >= fn["bytes"] and suits(fn, gpu):
             return True
     return False
 

@@ -229,3 +229,25 @@ def test_a_slower_nvlink_than_the_host_copy_is_left_alone() -> None:
 def test_a_bad_start_up_option_is_refused_by_name(changes: dict[str, float], field: str) -> None:
     with pytest.raises(SpecError, match=rf"function\[a\]\.{field}"):
         model("a", **changes)
+
+
+def test_a_function_that_its_family_makes_room_for_need_not_gather_requests() -> None:
+    # 6 GiB hold k0 (4); k1 takes 1 more, there is room: one request is enough, whatever the rule.
+    params = {"order_required_requests": 3.0, "order_max_wait_s": 50.0}
+    sim = start(
+        Node((Gpu(6.0),)), kin(2), [(0.0, 0), (1.0, 1)], order="required_request_count",
+        params=params,
+    )  # fmt: skip
+    assert times(sim) == [0.0, 1.0]
+
+
+def test_free_memory_of_another_class_does_not_excuse_from_gathering_requests() -> None:
+    # b may use class x alone, which a holds: its one request waits the 5 s and then evicts a.
+    node = Node((Gpu(4.0, kind="x"), Gpu(8.0, kind="y")))
+    params = {"order_required_requests": 3.0, "order_max_wait_s": 5.0}
+    sim = start(
+        node, [model("a"), model("b")], [(0.0, 0), (1.0, 1)], order="required_request_count",
+        params=params,
+    )  # fmt: skip
+    order(sim, gpu_class=0)
+    assert times(sim) == [0.0, 6.0]

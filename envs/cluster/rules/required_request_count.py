@@ -10,18 +10,21 @@ meet their target (Torpor, ATC 2025).  Units: seconds.
 from __future__ import annotations
 
 from stoker.envs.cluster.events import ORDER, push
+from stoker.envs.cluster.gpu_class import suits
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.requests import head_arrival
 from stoker.envs.cluster.rules.params import ORDER_MAX_WAIT, ORDER_REQUIRED_REQUESTS
+from stoker.envs.cluster.sharing import bytes_on
 from stoker.envs.cluster.tables import f8_at, fn_at, gpu_at
 
 
 @njit
 def _has_room(r, f):
-    """Whether some GPU has free memory for f."""
+    """Whether some GPU that f may use has free memory for what f would take there."""
+    fn = fn_at(r["fn"], f)
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
-        if gpu["cap"] - gpu["used"] >= fn_at(r["fn"], f)["bytes"]:
+        if suits(fn, gpu) and gpu["cap"] - gpu["used"] >= bytes_on(r, f, g):
             return True
     return False
 
