@@ -16,6 +16,8 @@ Shapes: B rows, F functions, W minutes of history, N series.  Units: seconds, Gi
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -73,7 +75,10 @@ class IceBreaker(Policy):
         self._class: Ints = np.full(shape, ANY, np.int32)
         dear, cheap = classes_by_price(cluster)
         self._classes = usable(cluster, dear), usable(cluster, cheap)
-        (dear_start, dear_run), (cheap_start, cheap_run) = times(cluster, dear), times(cluster, cheap)
+        (dear_start, dear_run), (cheap_start, cheap_run) = (
+            times(cluster, dear),
+            times(cluster, cheap),
+        )
         total = np.maximum(cheap_start + cheap_run, 1e-12)
         self._speed_up = np.maximum(1.0 - (dear_start + dear_run) / total, 0.0)
         self._run = dear_run, cheap_run
@@ -125,7 +130,9 @@ class IceBreaker(Policy):
         total = real.sum(axis=-1)
         under, over = (np.maximum(sign * missed, 0.0).sum(axis=-1) for sign in (1.0, -1.0))
         short = np.minimum(under / np.maximum(total, 1.0), 1.0)
-        sparing = np.where(total > 0.0, np.maximum(1.0 - over / np.maximum(total, 1.0), 0.0), over == 0)
+        sparing = np.where(
+            total > 0.0, np.maximum(1.0 - over / np.maximum(total, 1.0), 0.0), over == 0
+        )
         terms = np.broadcast_arrays(self._small, self._speed_up, short, sparing)
         return scaled(utility(np.stack(terms, axis=-1), self.variant))
 
@@ -154,8 +161,8 @@ def forecast(calls: Floats, harmonics: int, variant: str) -> Floats:
     """
     n = calls.shape[-1]
     degree = min(2 if variant == "paper" else 1, n - 1)
-    powers = np.vander(np.arange(n + 1) / n, degree + 1)
-    fitted = calls @ (powers @ np.linalg.pinv(powers[:n])).T
+    powers, solve = _fit(n, degree)
+    fitted = (calls @ solve) @ powers
     spectrum = np.fft.rfft(calls - fitted[:, :n], axis=-1)[:, 1:]
     share = np.full(spectrum.shape[-1], 2.0 / n)
     share[(n - 1) // 2 :] = 1.0 / n  # the highest of an even n has no mirror image
@@ -165,6 +172,16 @@ def forecast(calls: Floats, harmonics: int, variant: str) -> Floats:
         parts = np.take_along_axis(parts, order, axis=-1)
     extended: Floats = fitted[:, n] + parts[:, :harmonics].sum(axis=-1)
     return extended
+
+
+@lru_cache(maxsize=128)
+def _fit(n: int, degree: int) -> tuple[Floats, Floats]:
+    """Powers of time, one step more than n, and least squares for n values' coefficients of them.
+
+    Shapes: (degree + 1, n + 1), (n, degree + 1)
+    """
+    powers = np.vander(np.arange(n + 1) / n, degree + 1)
+    return powers.T, np.linalg.pinv(powers[:n]).T.astype(np.float64)
 
 
 def utility(terms: Floats, variant: str) -> Floats:

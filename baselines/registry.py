@@ -25,6 +25,7 @@ POLICIES = {
     "faascache": "stoker.baselines.faascache.FaasCache",
     "hybrid_histogram": "stoker.baselines.hybrid_histogram.HybridHistogram",
     "icebreaker": "stoker.baselines.icebreaker.IceBreaker",
+    "torpor": "stoker.baselines.torpor.Torpor",
     "hazard": "stoker.baselines.hazard.HazardIndex",
 }
 

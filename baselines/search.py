@@ -104,6 +104,10 @@ SPACES: dict[str, dict[str, Range | Choice]] = {
         "cut_low": Range(0.0, 0.5, 0.33),
         "cut_high": Range(0.5, 1.0, 0.66),
     },
+    "torpor": {
+        "eviction": Choice(("lru", "greedy_dual", "freq")),
+        "order": Choice(("edf", "fcfs", "collation")),
+    },
     "hazard": {
         "slow_decay": Range(0.8, 0.999, 0.97),
         "prior_weight": Range(0.01, 3.0, 0.1, log=True),
