@@ -28,8 +28,9 @@ EXPERTS = 6
 """Gap forecasts that the plan mixes."""
 NONE = -1
 
-FREE, STARTING, READY, FETCHING = 0, 1, 2, 3
-"""States of an instance slot; FETCHING brings a host copy and holds no device memory."""
+FREE, STARTING, READY, FETCHING, SHARD = 0, 1, 2, 3, 4
+"""States of an instance slot; FETCHING brings a host copy and holds no device memory, SHARD is a
+further GPU of an instance that spans several (spans.py)."""
 ABSENT, THERE, COMING = 0, 1, 2
 """States of a host copy."""
 WARM, COLD, DROPPED, HOST, FAILED, PEER, IN_FLIGHT = 0, 1, 2, 3, 4, 5, 255
@@ -43,6 +44,7 @@ FN = np.dtype(
         ("load_rate", "f8"), ("compression", "f8"), ("family", "i8"), ("shared", "i8"),
         ("slo_s", "f8"), ("cost", "f8"), ("cost_size", "f8"),
         ("load_disk_s", "f8"), ("load_host_s", "f8"), ("batch_limit", "i8"), ("concurrency", "i8"),
+        ("gpus", "i8"),
         # standing orders (Decision)
         ("keep_alive_s", "f8"), ("host_keep_alive_s", "f8"),
         ("prewarm_after_s", "f8"), ("prewarm_keep_s", "f8"), ("eviction_score", "f8"),
@@ -84,6 +86,7 @@ INST = np.dtype(
         ("left", "f8"), ("rate", "f8"), ("now_rate", "f8"), ("through", "i8"),
         ("compression", "f8"), ("moves", "i8"),
         ("peer_prev", "i8"), ("peer_next", "i8"), ("ends", "f8"),
+        ("owner", "i8"), ("shard", "i8"), ("legs", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -93,7 +96,7 @@ GPU = np.dtype(
         ("cap", "i8"), ("used", "i8"), ("evictable", "i8"),
         ("busy", "i8"), ("loading", "i8"), ("resident", "i8"), ("exclusive", "i8"),
         ("running", "i8"), ("run_head", "i8"), ("run_tail", "i8"), ("listed", "i8"),
-        ("last", "i8"),
+        ("last", "i8"), ("pick", "i8"),
         ("t", "f8"), ("busy_s", "f8"), ("loading_s", "f8"), ("idle_s", "f8"), ("off_s", "f8"),
         ("byte_s", "f8"), ("peak", "i8"),
     ],
@@ -168,7 +171,7 @@ ROW = np.dtype(
     [(name, "i8") for name in _TABLES]
     + [
         ("fns", "i8"), ("insts", "i8"), ("nodes", "i8"), ("gpus", "i8"), ("kinds", "i8"),
-        ("families", "i8"),
+        ("families", "i8"), ("spans", "i8"),
         ("reqs", "i8"),
         ("heap_cap", "i8"), ("heap_n", "i8"), ("effect_cap", "i8"), ("effects", "i8"),
         ("oracle", "i8"),
