@@ -107,9 +107,12 @@ def functions() -> st.SearchStrategy[list[Function]]:
 
 @st.composite
 def clusters(
-    draw: st.DrawFn, sharing: tuple[str, ...] = ("parallel", "exclusive"), most_nodes: int = 3
+    draw: st.DrawFn,
+    sharing: tuple[str, ...] = ("parallel", "exclusive"),
+    most_nodes: int = 3,
+    spans: bool = True,
 ) -> Cluster:
-    """Any small cluster."""
+    """Any small cluster; `spans`: functions may span several GPUs."""
     gpu = st.builds(
         Gpu, st.sampled_from([2.5, 4.0]), st.sampled_from([1.0, 3.0]),
         st.sampled_from(["gpu", "gpu", "fast"]), st.sampled_from(sharing), st.just(50.0),
@@ -121,13 +124,13 @@ def clusters(
         st.sampled_from([None, Link(5.0)]),
     )  # fmt: skip
     nodes = tuple(draw(st.lists(node, min_size=1, max_size=most_nodes)))
-    most = most_gpus(nodes)
+    most = most_gpus(nodes) if spans else 1
     named = []
     for k, f in enumerate(draw(functions())):
-        spans = min(draw(st.sampled_from([1, 1, 2, 3])), 1 if f.shared_gib > 0.0 else most)
+        gpus = min(draw(st.sampled_from([1, 1, 2, 3])), 1 if f.shared_gib > 0.0 else most)
         named.append(
-            replace(f, name=f"f{k}", weights_gib=spans * f.weights_gib,
-                    device_gib=spans * f.device_gib, gpus=spans)
+            replace(f, name=f"f{k}", weights_gib=gpus * f.weights_gib,
+                    device_gib=gpus * f.device_gib, gpus=gpus)
         )  # fmt: skip
     return Cluster(nodes, tuple(named))
 
@@ -141,10 +144,13 @@ def most_gpus(nodes: tuple[Node, ...]) -> int:
 
 @st.composite
 def cases(
-    draw: st.DrawFn, sharing: tuple[str, ...] = ("parallel", "exclusive"), most_nodes: int = 3
+    draw: st.DrawFn,
+    sharing: tuple[str, ...] = ("parallel", "exclusive"),
+    most_nodes: int = 3,
+    spans: bool = True,
 ) -> Case:
     """A cluster with up to 40 requests in 30 seconds."""
-    cluster = draw(clusters(sharing, most_nodes))
+    cluster = draw(clusters(sharing, most_nodes, spans))
     last = len(cluster.functions) - 1
     request = st.tuples(st.integers(0, 300), st.integers(0, last))
     calls = sorted(draw(st.lists(request, max_size=40)))

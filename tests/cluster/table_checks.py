@@ -128,7 +128,7 @@ def check_order(sim: Simulation, k: int, g: int) -> None:
 
 def check_functions(sim: Simulation, k: int) -> None:
     row, inst = sim.state.rows[k], sim.state.inst[k]
-    fns = int(row["fns"])
+    fns, parts = int(row["fns"]), on_gpus(inst)
     for f in range(fns):
         fn = sim.state.fn[k, f]
         mine = (inst["fn"] == f) & ((inst["state"] == STARTING) | (inst["state"] == READY))
@@ -141,7 +141,6 @@ def check_functions(sim: Simulation, k: int) -> None:
         pays = np.count_nonzero((shares["payer"] == f) & (shares["n"] > 0)) if len(shares) else 0
         own = (fn["bytes"] - fn["shared"]) * fn["gpus"]
         assert fn["held"] == own * fn["n"] + fn["shared"] * pays
-        parts = on_gpus(inst)
         here = (parts["fn"] == f) & ((parts["state"] == STARTING) | (parts["state"] == READY))
         rest = here & (parts["state"] == READY) & (parts["inflight"] == 0)
         for g in range(int(row["gpus"])):
