@@ -44,28 +44,40 @@ def end_loading(r, i, t):
 
 
 @njit
+def _begin_on(r, f, g, t):
+    touch_gpu(r, g, t)["busy"] += 1
+    make_needed(r, f, g)
+    count_idle(r, g, f, -1)
+
+
+@njit
 def begin_work(r, i, t):
     """Idle instance i takes work."""
-    j = i
+    inst = inst_at(r["inst"], i)
+    _begin_on(r, inst["fn"], inst["gpu"], t)
+    j = inst["shard"]
     while j != NONE:
         part = inst_at(r["inst"], j)
-        f, g = part["fn"], part["gpu"]
-        touch_gpu(r, g, t)["busy"] += 1
-        make_needed(r, f, g)
-        count_idle(r, g, f, -1)
+        _begin_on(r, inst["fn"], part["gpu"], t)
         j = part["shard"]
+
+
+@njit
+def _end_on(r, f, g, t):
+    touch_gpu(r, g, t)["busy"] -= 1
+    make_evictable(r, f, g, 0)
+    count_idle(r, g, f, 1)
 
 
 @njit
 def end_work(r, i, t):
     """Instance i has no work left."""
-    j = i
+    inst = inst_at(r["inst"], i)
+    _end_on(r, inst["fn"], inst["gpu"], t)
+    j = inst["shard"]
     while j != NONE:
         part = inst_at(r["inst"], j)
-        f, g = part["fn"], part["gpu"]
-        touch_gpu(r, g, t)["busy"] -= 1
-        make_evictable(r, f, g, 0)
-        count_idle(r, g, f, 1)
+        _end_on(r, inst["fn"], part["gpu"], t)
         j = part["shard"]
 
 

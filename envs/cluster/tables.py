@@ -44,7 +44,6 @@ FN = np.dtype(
         ("load_rate", "f8"), ("compression", "f8"), ("family", "i8"), ("shared", "i8"),
         ("slo_s", "f8"), ("cost", "f8"), ("cost_size", "f8"),
         ("load_disk_s", "f8"), ("load_host_s", "f8"), ("batch_limit", "i8"), ("concurrency", "i8"),
-        ("gpus", "i8"),
         # standing orders (Decision)
         ("keep_alive_s", "f8"), ("host_keep_alive_s", "f8"),
         ("prewarm_after_s", "f8"), ("prewarm_keep_s", "f8"), ("eviction_score", "f8"),
@@ -73,6 +72,8 @@ FN = np.dtype(
         ("acc_shadow", "f8"),
         ("acc_wait_s", "f8"), ("acc_load_s", "f8"), ("acc_drops", "i8"), ("acc_requests", "i8"),
         ("acc_late", "i8"), ("decision", "i8"),
+        # GPUs that an instance spans
+        ("gpus", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -96,9 +97,9 @@ GPU = np.dtype(
         ("cap", "i8"), ("used", "i8"), ("evictable", "i8"),
         ("busy", "i8"), ("loading", "i8"), ("resident", "i8"), ("exclusive", "i8"),
         ("running", "i8"), ("run_head", "i8"), ("run_tail", "i8"), ("listed", "i8"),
-        ("last", "i8"), ("pick", "i8"),
+        ("last", "i8"),
         ("t", "f8"), ("busy_s", "f8"), ("loading_s", "f8"), ("idle_s", "f8"), ("off_s", "f8"),
-        ("byte_s", "f8"), ("peak", "i8"),
+        ("byte_s", "f8"), ("peak", "i8"), ("pick", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -171,7 +172,7 @@ ROW = np.dtype(
     [(name, "i8") for name in _TABLES]
     + [
         ("fns", "i8"), ("insts", "i8"), ("nodes", "i8"), ("gpus", "i8"), ("kinds", "i8"),
-        ("families", "i8"), ("spans", "i8"),
+        ("families", "i8"),
         ("reqs", "i8"),
         ("heap_cap", "i8"), ("heap_n", "i8"), ("effect_cap", "i8"), ("effects", "i8"),
         ("oracle", "i8"),
@@ -201,6 +202,8 @@ ROW = np.dtype(
         ("prewarms", "i8"), ("refused", "i8"), ("drops", "i8"), ("served", "i8"), ("failed", "i8"),
         ("wait_s", "f8"), ("startup_wait_s", "f8"), ("load_s", "f8"), ("late", "i8"),
         ("loads_now", "i8"), ("events", "i8"), ("decisions", "i8"), ("clipped", "i8"),
+        # most GPUs that an instance spans
+        ("spans", "i8"),
     ],
     align=True,
 )  # fmt: skip
