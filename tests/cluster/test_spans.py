@@ -116,14 +116,15 @@ def test_two_spanning_loads_share_each_link() -> None:
     assert starts(start(cluster, [(0.0, 0), (2.0, 1)])) == pytest.approx([6.0, 8.0])
 
 
-def test_a_small_load_on_one_of_the_links_delays_the_whole() -> None:
-    # a: 4 GiB on GPUs 0 and 1 from 0. c: 2 GiB on GPU 0 from 1, where a has 3 left: halves. c is
-    # there at 5, a then has 1 left: 6. (GPU 1 has been ready since 4.)
-    node = Node((ONE,) * 2, pcie=Link(1.0))
+@pytest.mark.parametrize("sizes", [(8.0, 8.0), (4.0, 8.0)])
+def test_a_small_load_on_one_of_the_links_delays_the_whole(sizes: tuple[float, float]) -> None:
+    # a: 4 GiB on GPUs 0 and 1 from 0. c: 2 GiB on the one with room from 1, where a has 3 left:
+    # halves. c is there at 5, a then has 1 left: 6. (The other GPU has been ready since 4.)
+    node = Node(tuple(Gpu(size) for size in sizes), pcie=Link(1.0))
     cluster = Cluster(node, (model("a", 8.0, 2), model("c", 2.0)))
     sim = start(cluster, [(0.0, 0), (1.0, 1)], placement="first_fit")
     assert starts(sim) == pytest.approx([6.0, 5.0])
-    # fifo: c waits until a's copy to GPU 0 is over.
+    # fifo: c waits until a's copy to that GPU is over.
     fifo = Cluster(replace(node, pcie=Link(1.0, "fifo")), cluster.functions)
     sim = start(fifo, [(0.0, 0), (1.0, 1)], placement="first_fit")
     assert starts(sim) == pytest.approx([4.0, 6.0])
@@ -136,6 +137,19 @@ def test_spans_that_overlap_in_one_gpu() -> None:
     sim = start(cluster, [(0.0, 0), (0.0, 1)], placement="first_fit")
     assert starts(sim) == pytest.approx([8.0, 8.0])
     assert used(sim) == [4.0, 8.0, 4.0]
+
+
+@pytest.mark.parametrize("sizes", [(8.0, 8.0), (4.0, 8.0)])
+def test_a_small_load_slows_a_pipelined_span_on_either_gpu(sizes: tuple[float, float]) -> None:
+    # a at 2 GiB/s over both links until c comes from the host at 1 (dropped there at its first
+    # end): c has half of a link for 4 s, to 5, and a 1 GiB/s. 8 = 2 + 4 + 2: ready at 6.
+    gpus = tuple(Gpu(size) for size in sizes)
+    node = Node(gpus, 8.0, disk=Link(4.0), pcie=Link(1.0), loading="pipelined")
+    cluster = Cluster(node, (model("a", 8.0, 2), model("c", 2.0)))
+    sim = start(cluster, [(0.0, 1), (10.0, 0), (11.0, 1)], placement="first_fit")
+    order(sim, keep_alive_s=[INF, 0.0], host_keep_alive_s=[0.0, INF])
+    assert starts(sim) == pytest.approx([2.0, 16.0, 15.0])
+    assert sim.result().outcome.tier.tolist() == [COLD, COLD, HOST]
 
 
 def test_pipelined_spans_share_the_links_that_they_pass_through() -> None:
