@@ -27,6 +27,7 @@ from stoker.envs.cluster.order import rescore
 from stoker.envs.cluster.requests import dequeue, drop
 from stoker.envs.cluster.scaling import fits, prewarm, scale, serve_waiting, wait_for_memory
 from stoker.envs.cluster.service import _claim, _run, arrive, complete, dispatch
+from stoker.envs.cluster.span_loads import leg_over
 from stoker.envs.cluster.tables import (
     FETCHING,
     NONE,
@@ -98,7 +99,8 @@ def _prewarm_due(r, f, t):
 
 @njit
 def _after_phase(r, i, t):
-    if next_phase(r, i, t):
+    i = leg_over(r, i)
+    if i != NONE and next_phase(r, i, t):
         alive(r, i, t)
 
 
@@ -152,7 +154,7 @@ def advance(r, until):
     last = until >= r["horizon"]
     until = min(until, r["horizon"])
     while True:
-        if r["free_n"] == 0:
+        if r["free_n"] < r["spans"]:
             return FULL_INSTANCES
         if r["heap_cap"] - r["heap_n"] < r["queued"] + r["fns"] + RESERVE:
             return FULL_HEAP

@@ -39,7 +39,8 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
     def column(get: Any) -> NDArray[np.float64]:
         return np.array([get(f) for f in specs], np.float64)
 
-    table["bytes"] = [to_bytes(f.device_gib) for f in specs]
+    table["bytes"] = [to_bytes(f.device_gib / f.gpus) for f in specs]
+    table["gpus"] = [f.gpus for f in specs]
     table["weights"] = [to_bytes(f.weights_gib) for f in specs]
     table["gib"] = column(lambda f: f.device_gib)
     table["weights_gib"] = column(lambda f: f.weights_gib)
@@ -125,6 +126,7 @@ def fill_row(row: Any, cluster: Cluster, gpus: Records, nodes: Records) -> None:
     row["fns"], row["nodes"] = len(cluster.functions), len(cluster.all_nodes)
     row["gpus"], row["kinds"] = len(cluster.gpus), len(cluster.kinds)
     row["families"] = len(cluster.families)
+    row["spans"] = max(f.gpus for f in cluster.functions)
     row["cap"] = min(sum(gpus["cap"].tolist()), UNBOUNDED)
     row["host_cap"] = min(sum(nodes["host_cap"].tolist()), UNBOUNDED)
     wait = cluster.objective.wait_usd_s

@@ -19,16 +19,14 @@ from stoker.envs.cluster.host_tier import (
     review_host,
 )
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.order import count_idle, delist, slot_of
 from stoker.envs.cluster.rules.wait_vs_cold import leave_peers
-from stoker.envs.cluster.sharing import make_evictable, make_needed, vacate
+from stoker.envs.cluster.spans import begin_work, end_work, leave_gpus, no_more_idle
 from stoker.envs.cluster.tables import (
     ABSENT,
     FETCHING,
     FREE,
     HOST,
     NONE,
-    READY,
     STARTING,
     fn_at,
     inst_at,
@@ -97,6 +95,7 @@ def take_free(r):
     inst["created"] = r["created"]
     inst["inflight"], inst["open"], inst["queued"], inst["bound"] = 0, 0, 0, NONE
     inst["link"], inst["through"], inst["prev"], inst["next"] = NONE, NONE, NONE, NONE
+    inst["owner"], inst["shard"], inst["legs"] = i, NONE, 0
     inst["freq"] = 0.0
     inst["timer"], inst["keep_until"] = math.inf, 0.0
     inst["last_start"], inst["idle_since"] = r["now"], r["now"]
@@ -105,12 +104,15 @@ def take_free(r):
 
 @njit
 def give_free(r, i):
-    """Return a slot."""
-    inst = inst_at(r["inst"], i)
-    inst["state"], inst["next"] = FREE, r["free_head"]
-    inst["created"] = NONE
-    r["free_head"] = i
-    r["free_n"] += 1
+    """Return a slot and its shards'."""
+    j = i
+    while j != NONE:
+        part = inst_at(r["inst"], j)
+        part["state"], part["next"] = FREE, r["free_head"]
+        part["created"] = NONE
+        r["free_head"] = j
+        r["free_n"] += 1
+        j = part["shard"]
 
 
 @njit
@@ -118,12 +120,9 @@ def make_busy(r, i, t):
     """Instance i takes its first batch."""
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
-    gpu = touch_gpu(r, inst["gpu"], t)
-    gpu["busy"] += 1
-    make_needed(r, inst["fn"], inst["gpu"])
+    begin_work(r, i, t)
     fn["idle"] -= 1
     fn["busy"] += 1
-    count_idle(r, inst["gpu"], inst["fn"], -1)
 
 
 @njit
@@ -131,12 +130,9 @@ def make_idle(r, i, t):
     """Instance i has finished its last batch."""
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
-    gpu = touch_gpu(r, inst["gpu"], t)
-    gpu["busy"] -= 1
-    make_evictable(r, inst["fn"], inst["gpu"], 0)
+    end_work(r, i, t)
     fn["idle"] += 1
     fn["busy"] -= 1
-    count_idle(r, inst["gpu"], inst["fn"], 1)
     inst["idle_since"] = t
 
 
@@ -165,16 +161,10 @@ def set_expiry(r, i):
 def _vacate(r, i, t):
     """Free the device memory of instance i and forget its use."""
     inst = inst_at(r["inst"], i)
-    f, g = inst["fn"], inst["gpu"]
-    fn = fn_at(r["fn"], f)
-    touch_gpu(r, g, t)["resident"] -= 1
+    fn = fn_at(r["fn"], inst["fn"])
     leave_peers(r, i)
     fn["n"] -= 1
-    slot = slot_of(r, g, f)
-    slot["n"] -= 1
-    if slot["n"] == 0:
-        delist(r, g, f)
-    vacate(r, f, g, inst["state"] == READY, t)
+    leave_gpus(r, i, t)
     if fn["n"] == 0:
         fn["freq"] = 0.0
     elif r["freq_instance"]:
@@ -189,7 +179,7 @@ def _leave_idle(r, i):
     close_slot(r, i)
     copy_of(r, inst["node"], inst["fn"])["ready"] -= 1
     fn["idle"] -= 1
-    count_idle(r, inst["gpu"], inst["fn"], -1)
+    no_more_idle(r, i)
 
 
 @njit

@@ -115,6 +115,9 @@ class LiveEngine:
         act: Callable[[NDArray[np.float32]], IdlePlan] | None = None,
     ) -> None:
         names = tuple(f.name for f in cluster.functions)
+        for f in cluster.functions:
+            if f.gpus > 1:
+                raise SpecError(f"function[{f.name}].gpus", f.gpus, "1 (on a real backend)")
         empty = Workload(np.zeros(0), np.zeros(0, np.int32), names, 1.0, source="live")
         self._sim = Simulation([cluster], [empty], rules)
         self._state = self._sim.state

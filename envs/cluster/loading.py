@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from stoker.envs.cluster.bill import charge_load, touch_gpu
+from stoker.envs.cluster.bill import charge_load
 from stoker.envs.cluster.effects import FETCH_HOST, LOAD, effect
 from stoker.envs.cluster.events import PHASE, push, quantize
 from stoker.envs.cluster.host_tier import (
@@ -19,9 +19,9 @@ from stoker.envs.cluster.host_tier import (
 from stoker.envs.cluster.instances import open_slot, take_free
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.links import join
-from stoker.envs.cluster.order import count_idle, enlist, slot_of
 from stoker.envs.cluster.rules.wait_vs_cold import join_peers
-from stoker.envs.cluster.sharing import make_evictable, occupy
+from stoker.envs.cluster.span_loads import add_shards, copy_shares
+from stoker.envs.cluster.spans import end_loading, enter_gpu
 from stoker.envs.cluster.tables import (
     COLD,
     FETCHING,
@@ -32,6 +32,7 @@ from stoker.envs.cluster.tables import (
     STARTING,
     THERE,
     fn_at,
+    gpu_at,
     inst_at,
     link_at,
     node_at,
@@ -56,23 +57,18 @@ def _choose_source(r, f, copy):
 def start_instance(r, f, g, t):
     """Begin the start-up of an instance of f on GPU g, whose memory has been made free."""
     fn = fn_at(r["fn"], f)
-    gpu = touch_gpu(r, g, t)
-    n = gpu["node"]
+    n = gpu_at(r["gpu"], g)["node"]
     copy = copy_of(r, n, f)
     i = take_free(r)
     inst = inst_at(r["inst"], i)
     inst["fn"], inst["node"], inst["gpu"], inst["state"] = f, n, g, STARTING
     join_peers(r, i)
     inst["source"], work = _choose_source(r, f, copy)
-    inst["moves"] = occupy(r, f, g, t)
-    gpu["loading"] += 1
-    gpu["resident"] += 1
+    inst["moves"] = enter_gpu(r, f, g, t)
+    if fn["gpus"] > 1:
+        add_shards(r, i, t)
     fn["n"] += 1
     fn["loading"] += 1
-    slot = slot_of(r, g, f)
-    slot["n"] += 1
-    if slot["n"] == 1:
-        enlist(r, g, f)
     r["loads_now"] += 1
     if inst["source"] == HOST:
         r["loads_host"] += 1
@@ -119,7 +115,10 @@ def next_phase(r, i, t):
     if inst["phase"] == PCIE and inst["state"] == STARTING:
         last = r["nodes"] + r["gpus"] + inst["node"] if inst["source"] == PEER else pcie
         if inst["moves"] > 0 and link_at(r["link"], last)["rate"] < math.inf:
-            join(r, last, NONE, i, float(inst["moves"]), math.inf, t)
+            if inst["shard"] == NONE:
+                join(r, last, NONE, i, float(inst["moves"]), math.inf, t)
+            else:
+                copy_shares(r, i, t)
             return False
         inst["phase"] += 1
     if inst["phase"] == WARMUP and inst["state"] == STARTING and fn["warmup_s"] > 0.0:
@@ -134,14 +133,11 @@ def make_ready(r, i, t):
     """The start-up of instance i has ended: it can take work."""
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
-    gpu = touch_gpu(r, inst["gpu"], t)
-    gpu["loading"] -= 1
-    make_evictable(r, inst["fn"], inst["gpu"], 1)
+    end_loading(r, i, t)
     copy = copy_of(r, inst["node"], inst["fn"])
     copy["ready"] += 1
     fn["loading"] -= 1
     fn["idle"] += 1
-    count_idle(r, inst["gpu"], inst["fn"], 1)
     r["loads_now"] -= 1
     if inst["source"] == HOST:
         copy["busy"] -= 1

@@ -80,12 +80,16 @@ class Node:
         require(price >= 0.0, "node.host_price_usd_gib_h", price, ">= 0")
 
     def load_s(self, function: Function, source: str = "disk") -> float:
-        """Start-up time of a function while nothing else loads, from `disk`, `host` or `peer`."""
+        """Start-up time of a function while nothing else loads, from `disk`, `host` or `peer`.
+
+        Each GPU that an instance spans takes its share of the weights over its own PCIe link, all
+        at once. Such an instance is never copied from a peer.
+        """
         if source == "peer":
-            gib_s = 0.0 if self.nvlink is None else self.nvlink.gib_s
+            gib_s = 0.0 if self.nvlink is None or function.gpus > 1 else self.nvlink.gib_s
             copy_s = function.weights_gib / gib_s if gib_s > 0.0 else math.inf
             return function.runtime_s + function.warmup_s + copy_s
-        pcie_s = function.weights_gib / self.pcie.gib_s
+        pcie_s = function.weights_gib / function.gpus / self.pcie.gib_s
         disk_s = 0.0
         if source == "disk":
             gib_s = min(self.disk.gib_s * function.compression, function.load_gib_s)

@@ -135,10 +135,13 @@ def rescore(r, f):
         return
     i = fn["open_head"]
     while i != NONE:
-        inst = inst_at(r["inst"], i)
-        slot = slot_of(r, inst["gpu"], f)
-        _forget_score(r, inst["gpu"], slot["pos"], slot["idle"])
-        i = inst["next"]
+        j = i
+        while j != NONE:  # on each GPU that it spans
+            part = inst_at(r["inst"], j)
+            slot = slot_of(r, part["gpu"], f)
+            _forget_score(r, part["gpu"], slot["pos"], slot["idle"])
+            j = part["shard"]
+        i = inst_at(r["inst"], i)["next"]
 
 
 @njit

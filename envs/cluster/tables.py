@@ -28,8 +28,9 @@ EXPERTS = 6
 """Gap forecasts that the plan mixes."""
 NONE = -1
 
-FREE, STARTING, READY, FETCHING = 0, 1, 2, 3
-"""States of an instance slot; FETCHING brings a host copy and holds no device memory."""
+FREE, STARTING, READY, FETCHING, SHARD = 0, 1, 2, 3, 4
+"""States of an instance slot; FETCHING brings a host copy and holds no device memory, SHARD is a
+further GPU of an instance that spans several (spans.py)."""
 ABSENT, THERE, COMING = 0, 1, 2
 """States of a host copy."""
 WARM, COLD, DROPPED, HOST, FAILED, PEER, IN_FLIGHT = 0, 1, 2, 3, 4, 5, 255
@@ -71,6 +72,8 @@ FN = np.dtype(
         ("acc_shadow", "f8"),
         ("acc_wait_s", "f8"), ("acc_load_s", "f8"), ("acc_drops", "i8"), ("acc_requests", "i8"),
         ("acc_late", "i8"), ("decision", "i8"),
+        # GPUs that an instance spans
+        ("gpus", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -84,6 +87,7 @@ INST = np.dtype(
         ("left", "f8"), ("rate", "f8"), ("now_rate", "f8"), ("through", "i8"),
         ("compression", "f8"), ("moves", "i8"),
         ("peer_prev", "i8"), ("peer_next", "i8"), ("ends", "f8"),
+        ("owner", "i8"), ("shard", "i8"), ("legs", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -95,7 +99,7 @@ GPU = np.dtype(
         ("running", "i8"), ("run_head", "i8"), ("run_tail", "i8"), ("listed", "i8"),
         ("last", "i8"),
         ("t", "f8"), ("busy_s", "f8"), ("loading_s", "f8"), ("idle_s", "f8"), ("off_s", "f8"),
-        ("byte_s", "f8"), ("peak", "i8"),
+        ("byte_s", "f8"), ("peak", "i8"), ("pick", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -198,6 +202,8 @@ ROW = np.dtype(
         ("prewarms", "i8"), ("refused", "i8"), ("drops", "i8"), ("served", "i8"), ("failed", "i8"),
         ("wait_s", "f8"), ("startup_wait_s", "f8"), ("load_s", "f8"), ("late", "i8"),
         ("loads_now", "i8"), ("events", "i8"), ("decisions", "i8"), ("clipped", "i8"),
+        # most GPUs that an instance spans
+        ("spans", "i8"),
     ],
     align=True,
 )  # fmt: skip

@@ -6,7 +6,8 @@ Shapes: F functions, G GPUs.  Units: seconds, GiB.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import CHOICES, Cluster, Function, Gpu, Link, Node, Rules, Service
 from stoker.envs.workload.workload import Workload
 
-FREE, STARTING, READY, FETCHING = 0, 1, 2, 3
+FREE, STARTING, READY, FETCHING, SHARD = 0, 1, 2, 3, 4
 HEAP_RULES = ("lru", "greedy_dual", "freq", "size", "lfu", "landlord")
 QUEUEING = ("target_concurrency", "wait_vs_cold")
 SHARING_IN_SPACE = ("per_request", "wait_vs_cold")
@@ -106,9 +107,12 @@ def functions() -> st.SearchStrategy[list[Function]]:
 
 @st.composite
 def clusters(
-    draw: st.DrawFn, sharing: tuple[str, ...] = ("parallel", "exclusive"), most_nodes: int = 3
+    draw: st.DrawFn,
+    sharing: tuple[str, ...] = ("parallel", "exclusive"),
+    most_nodes: int = 3,
+    spans: bool = True,
 ) -> Cluster:
-    """Any small cluster."""
+    """Any small cluster; `spans`: functions may span several GPUs."""
     gpu = st.builds(
         Gpu, st.sampled_from([2.5, 4.0]), st.sampled_from([1.0, 3.0]),
         st.sampled_from(["gpu", "gpu", "fast"]), st.sampled_from(sharing), st.just(50.0),
@@ -120,19 +124,33 @@ def clusters(
         st.sampled_from([None, Link(5.0)]),
     )  # fmt: skip
     nodes = tuple(draw(st.lists(node, min_size=1, max_size=most_nodes)))
-    named = [
-        Function(f"f{k}", *[getattr(f, a) for a in list(Function.__dataclass_fields__)[1:]])
-        for k, f in enumerate(draw(functions()))
-    ]
+    most = most_gpus(nodes) if spans else 1
+    named = []
+    for k, f in enumerate(draw(functions())):
+        gpus = min(draw(st.sampled_from([1, 1, 2, 3])), 1 if f.shared_gib > 0.0 else most)
+        named.append(
+            replace(f, name=f"f{k}", weights_gib=gpus * f.weights_gib,
+                    device_gib=gpus * f.device_gib, gpus=gpus)
+        )  # fmt: skip
     return Cluster(nodes, tuple(named))
+
+
+def most_gpus(nodes: tuple[Node, ...]) -> int:
+    """GPUs that a function may span on some node: of one class, none exclusive anywhere."""
+    if any(g.sharing == "exclusive" for node in nodes for g in node.gpus):
+        return 1
+    return max(Counter(g.kind for g in node.gpus).most_common(1)[0][1] for node in nodes)
 
 
 @st.composite
 def cases(
-    draw: st.DrawFn, sharing: tuple[str, ...] = ("parallel", "exclusive"), most_nodes: int = 3
+    draw: st.DrawFn,
+    sharing: tuple[str, ...] = ("parallel", "exclusive"),
+    most_nodes: int = 3,
+    spans: bool = True,
 ) -> Case:
     """A cluster with up to 40 requests in 30 seconds."""
-    cluster = draw(clusters(sharing, most_nodes))
+    cluster = draw(clusters(sharing, most_nodes, spans))
     last = len(cluster.functions) - 1
     request = st.tuples(st.integers(0, 300), st.integers(0, last))
     calls = sorted(draw(st.lists(request, max_size=40)))

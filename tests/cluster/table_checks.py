@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from small_clusters import FREE, HEAP_RULES, READY, STARTING
+from small_clusters import FREE, HEAP_RULES, READY, SHARD, STARTING
 
 from stoker.envs.cluster.simulation import Simulation
 
@@ -47,8 +47,38 @@ def check_hosts(sim: Simulation, k: int) -> None:
     assert np.array_equal(fn["held_host"], held) and np.array_equal(fn["hosts"], there)
 
 
+def on_gpus(inst: Any) -> Any:
+    """The slots, those of further GPUs in the state of the instance that they belong to."""
+    found = inst.copy()
+    shards = inst["state"] == SHARD
+    owner = inst[inst["owner"][shards]]
+    assert np.array_equal(found["fn"][shards], owner["fn"])
+    found["state"][shards], found["inflight"][shards] = owner["state"], owner["inflight"]
+    return found
+
+
+def check_spans(sim: Simulation, k: int) -> None:
+    """Every instance stands on as many GPUs of one class on its node as its function spans."""
+    inst, gpu, fn = sim.state.inst[k], sim.state.gpu[k], sim.state.fn[k]
+    chained = 0
+    for i in np.flatnonzero((inst["state"] == STARTING) | (inst["state"] == READY)).tolist():
+        parts = [i]
+        while inst[parts[-1]]["shard"] != NONE:
+            parts.append(int(inst[parts[-1]]["shard"]))
+        at = inst["gpu"][parts]
+        assert len(parts) == len(set(at.tolist())) == fn[inst[i]["fn"]]["gpus"]
+        assert set(inst["owner"][parts].tolist()) == {i}
+        assert np.all(inst["state"][parts[1:]] == SHARD)
+        assert len(set(gpu["kind"][at].tolist())) == 1
+        assert np.all(gpu["node"][at] == inst[i]["node"])
+        assert inst[i]["state"] == STARTING or inst[i]["legs"] == 0
+        chained += len(parts) - 1
+    assert np.count_nonzero(inst["state"] == SHARD) == chained
+
+
 def check_gpus(sim: Simulation, k: int) -> None:
-    row, inst = sim.state.rows[k], sim.state.inst[k]
+    check_spans(sim, k)
+    row, inst = sim.state.rows[k], on_gpus(sim.state.inst[k])
     fn = sim.state.fn[k]
     for g in range(int(row["gpus"])):
         gpu = sim.state.gpu[k, g]
@@ -98,7 +128,7 @@ def check_order(sim: Simulation, k: int, g: int) -> None:
 
 def check_functions(sim: Simulation, k: int) -> None:
     row, inst = sim.state.rows[k], sim.state.inst[k]
-    fns = int(row["fns"])
+    fns, parts = int(row["fns"]), on_gpus(inst)
     for f in range(fns):
         fn = sim.state.fn[k, f]
         mine = (inst["fn"] == f) & ((inst["state"] == STARTING) | (inst["state"] == READY))
@@ -109,12 +139,14 @@ def check_functions(sim: Simulation, k: int) -> None:
         assert fn["busy"] == np.count_nonzero(ready & (inst["inflight"] > 0))
         shares = sim.state.fg[k, : int(row["gpus"] * row["families"])]
         pays = np.count_nonzero((shares["payer"] == f) & (shares["n"] > 0)) if len(shares) else 0
-        assert fn["held"] == (fn["bytes"] - fn["shared"]) * fn["n"] + fn["shared"] * pays
+        own = (fn["bytes"] - fn["shared"]) * fn["gpus"]
+        assert fn["held"] == own * fn["n"] + fn["shared"] * pays
+        here = (parts["fn"] == f) & ((parts["state"] == STARTING) | (parts["state"] == READY))
+        rest = here & (parts["state"] == READY) & (parts["inflight"] == 0)
         for g in range(int(row["gpus"])):
             slot = sim.state.gf[k][g * fns + f]
-            assert slot["n"] == np.count_nonzero(mine & (inst["gpu"] == g))
-            idle = ready & (inst["gpu"] == g) & (inst["inflight"] == 0)
-            assert slot["idle"] == np.count_nonzero(idle)
+            assert slot["n"] == np.count_nonzero(here & (parts["gpu"] == g))
+            assert slot["idle"] == np.count_nonzero(rest & (parts["gpu"] == g))
         if sim.rules.scale_out == "wait_vs_cold":
             check_peers(inst, fn, np.flatnonzero(mine))
         check_open_list(

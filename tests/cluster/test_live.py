@@ -45,7 +45,7 @@ def exclusive(case: Case) -> bool:
     return any(g.sharing == "exclusive" for g in case.cluster.gpus)
 
 
-@given(cases(), rules())
+@given(cases(spans=False), rules())
 @settings(QUICK, max_examples=80)
 def test_live_mode_gives_the_outcome_of_the_simulation(case: Case, chosen: Rules) -> None:
     if exclusive(case) and chosen.scale_out in SHARING_IN_SPACE:
@@ -88,7 +88,7 @@ def one_in_five(rng: np.random.Generator) -> bool:
     return bool(rng.random() < 0.2)
 
 
-@given(cases(), rules())
+@given(cases(spans=False), rules())
 @settings(QUICK, max_examples=80)
 def test_no_request_stays_without_an_answer_when_loads_and_workers_fail(
     case: Case, chosen: Rules
