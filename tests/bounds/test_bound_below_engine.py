@@ -1,5 +1,7 @@
 """The engine's bill lies above the bound, whatever the rules and standing orders."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_bound_below_policies import random_case
@@ -8,7 +10,7 @@ from stoker.baselines.base import Policy
 from stoker.baselines.bounds.lagrangian import lower_bound
 from stoker.envs.cluster.decision import Decision, Snapshot
 from stoker.envs.cluster.simulation import simulate
-from stoker.envs.cluster.spec import Rules
+from stoker.envs.cluster.spec import Cluster, Link, Rules
 
 
 class Whims(Policy):
@@ -37,6 +39,29 @@ class Whims(Policy):
             min_batch=rng.choice([1, 2], shape).astype(np.int32),
             max_instances=rng.choice([1, 3, 100], shape).astype(np.int32),
         )
+
+
+def with_small_disks(cluster: Cluster, rng: np.random.Generator) -> Cluster:
+    """The cluster with a disk that may hold little, behind a network slower or faster than it."""
+    node = replace(
+        cluster.node, disk=Link(float(rng.choice([0.5, 4.0]))),
+        network=Link(float(rng.choice([1.0, 8.0]))), disk_gib=float(rng.choice([0.0, 2.0, 5.0])),
+        loading=str(rng.choice(["sequential", "pipelined"])),
+        demotion=str(rng.choice(["instant", "copy"])),
+    )  # fmt: skip
+    return replace(cluster, nodes=node)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_orders_cost_more_where_weights_come_over_a_network(seed: int) -> None:
+    rng = np.random.default_rng(7000 + seed)
+    cluster, workload = random_case(seed, drop_usd=20.0 * (seed % 2))
+    cluster = with_small_disks(cluster, rng)
+    bound = lower_bound(cluster, workload, bins=64, iterations=60).total_usd
+    for _ in range(4):
+        policy = Whims(rng, refuses=bool(seed % 2))
+        cost = simulate(cluster, workload, policy)[0].bill.total_usd
+        assert bound <= cost + 1e-6 * (1.0 + cost)
 
 
 @pytest.mark.parametrize("drop_usd", [0.0, 0.5, 20.0])
