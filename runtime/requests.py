@@ -38,7 +38,7 @@ class Answer:
 
 
 LOADED_FROM = ("disk", "host", "remote")
-"""Sources that a backend may be told to load from (remote only if the cluster's disks are limited)."""
+"""Where a backend may be told to load from; remote where the cluster's disks are limited."""
 
 
 @dataclass
