@@ -70,6 +70,24 @@ def _choose_source(copy, moves):
 
 
 @njit
+def _book_source(r, i):
+    """Count a load by its source and hold what it reads; False if the disk will not keep it."""
+    inst = inst_at(r["inst"], i)
+    if inst["source"] == HOST:
+        r["loads_host"] += 1
+        read_host(r, inst["node"], inst["fn"])
+    elif inst["source"] == PEER:
+        r["loads_peer"] += 1
+    elif inst["source"] == REMOTE:
+        r["loads_remote"] += 1
+        return write_disk(r, i)
+    else:
+        r["loads_disk"] += 1
+        read_disk(r, i)
+    return True
+
+
+@njit
 def start_instance(r, f, g, t):
     """Begin the start-up of an instance of f on GPU g, whose memory has been made free."""
     fn = fn_at(r["fn"], f)
@@ -91,18 +109,8 @@ def start_instance(r, f, g, t):
     if slot["n"] == 1:
         enlist(r, g, f)
     r["loads_now"] += 1
-    if inst["source"] == HOST:
-        r["loads_host"] += 1
-        read_host(r, n, f)
-    elif inst["source"] == PEER:
-        r["loads_peer"] += 1
-    elif inst["source"] == REMOTE:
-        r["loads_remote"] += 1
-        if not write_disk(r, i):
-            work = copy["stream_s"]
-    else:
-        r["loads_disk"] += 1
-        read_disk(r, i)
+    if not _book_source(r, i):
+        work = copy["stream_s"]
     runtime = fn["runtime_s"]
     if inst["moves"] < fn["weights"]:
         weights_s = work - runtime - fn["warmup_s"]
