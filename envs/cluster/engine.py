@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.bill import charge, touch_gpu, touch_host, touch_price
+from stoker.envs.cluster.disk_tier import leave_disk
 from stoker.envs.cluster.events import (
     BATCH,
     DONE,
@@ -18,7 +19,7 @@ from stoker.envs.cluster.events import (
     PREWARM,
     pop,
 )
-from stoker.envs.cluster.host_tier import arrive_host, copy_of, review_host
+from stoker.envs.cluster.host_tier import arrive_host, copy_of, rescore_host, review_host
 from stoker.envs.cluster.instances import expiry_of, give_free, remove_instance, set_expiry
 from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.links import finished, leave, relink
@@ -49,6 +50,8 @@ def alive(r, i, t):
     inst = inst_at(r["inst"], i)
     f = inst["fn"]
     fn = fn_at(r["fn"], f)
+    if inst["disk"]:
+        leave_disk(r, i, t)
     if inst["state"] == FETCHING:
         arrive_host(r, inst["node"], f, t)
         give_free(r, i)
@@ -226,6 +229,7 @@ def obey(r, f):
                 set_expiry(r, i)
         i = following
     if fn["hosts"] > 0:
+        rescore_host(r, f)
         for n in range(r["nodes"]):
             review_host(r, n, f, t)
     if fn["prewarm_host"]:

@@ -24,6 +24,7 @@ from stoker.envs.cluster.order import (
 )
 from stoker.envs.cluster.rules.freq import freq_priority
 from stoker.envs.cluster.rules.greedy_dual import greedy_dual_priority
+from stoker.envs.cluster.rules.greedy_dual_two_tier import two_tier_priority
 from stoker.envs.cluster.rules.hazard import hazard_score
 from stoker.envs.cluster.rules.landlord import landlord_priority
 from stoker.envs.cluster.rules.lfu import lfu_priority
@@ -33,7 +34,7 @@ from stoker.envs.cluster.rules.size import size_priority
 from stoker.envs.cluster.spans import stands_on
 from stoker.envs.cluster.tables import AGES, NONE, fn_at, gpu_at, inst_at
 
-LRU, GREEDY_DUAL, FREQ, SIZE, LFU, LANDLORD, SCORE, HAZARD = range(8)
+LRU, GREEDY_DUAL, FREQ, SIZE, LFU, LANDLORD, TWO_TIER, SCORE, HAZARD = range(9)
 
 
 @njit
@@ -49,6 +50,8 @@ def priority(r, f, t):
         return lfu_priority(r, f)
     if r["eviction"] == LANDLORD:
         return landlord_priority(r, f)
+    if r["eviction"] == TWO_TIER:
+        return two_tier_priority(r, f)
     return lru_priority(t)
 
 

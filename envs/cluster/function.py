@@ -96,6 +96,11 @@ class Function:
         if len({s.kind for s in self.services}) < len(self.services):
             self._refuse("services", "one a class of GPU")
 
+    @property
+    def disk_gib(self) -> float:
+        """What the weights take on a disk."""
+        return self.weights_gib / self.compression
+
     def service(self, kind: str) -> tuple[float, float]:
         """Return alpha_s and beta_s on a class of GPU."""
         for s in self.services:

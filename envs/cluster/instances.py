@@ -8,15 +8,16 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.bill import touch_gpu
+from stoker.envs.cluster.disk_tier import give_up_disk
 from stoker.envs.cluster.effects import DROP, effect
-from stoker.envs.cluster.events import EXPIRE, push, quantize
+from stoker.envs.cluster.events import EXPIRE, PHASE, push, quantize
 from stoker.envs.cluster.host_tier import (
     arrive_host,
     copy_of,
     drop_host,
     hold_host,
     host_room,
-    review_host,
+    stop_reading_host,
 )
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.rules.wait_vs_cold import leave_peers
@@ -30,9 +31,13 @@ from stoker.envs.cluster.tables import (
     STARTING,
     fn_at,
     inst_at,
+    link_at,
+    node_at,
 )
 
 MRU, LRU, NEWEST, ARBITRARY = 0, 1, 2, 3
+NOTHING_LEFT = 99
+"""A phase after those of any start-up (loading.py)."""
 
 
 @njit
@@ -96,7 +101,7 @@ def take_free(r):
     inst["inflight"], inst["open"], inst["queued"], inst["bound"] = 0, 0, 0, NONE
     inst["link"], inst["through"], inst["prev"], inst["next"] = NONE, NONE, NONE, NONE
     inst["owner"], inst["shard"], inst["legs"] = i, NONE, 0
-    inst["freq"] = 0.0
+    inst["freq"], inst["disk"] = 0.0, 0
     inst["timer"], inst["keep_until"] = math.inf, 0.0
     inst["last_start"], inst["idle_since"] = r["now"], r["now"]
     return i
@@ -188,6 +193,7 @@ def lose_instance(r, i, t):
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
     n = inst["node"]
+    give_up_disk(r, i, t)
     if inst["state"] == FETCHING:
         drop_host(r, n, inst["fn"], t, False)
     elif inst["state"] == STARTING:
@@ -195,8 +201,7 @@ def lose_instance(r, i, t):
         fn["loading"] -= 1
         r["loads_now"] -= 1
         if inst["source"] == HOST:
-            copy_of(r, n, inst["fn"])["busy"] -= 1
-            review_host(r, n, inst["fn"], t)
+            stop_reading_host(r, n, inst["fn"], t)
         _vacate(r, i, t)
     else:
         _leave_idle(r, i)
@@ -211,14 +216,42 @@ def remove_instance(r, i, t):
     f, n, g = inst["fn"], inst["node"], inst["gpu"]
     fn = fn_at(r["fn"], f)
     _leave_idle(r, i)
+    uses = fn["freq"]
     _vacate(r, i, t)
     to_host = 0
-    copied = copy_of(r, n, f)["state"] != ABSENT
-    wanted = fn["n"] == 0 and not copied and fn["host_keep_alive_s"] > 0.0
-    if wanted and fn["weights"] > 0 and host_room(r, n, fn["weights"], t):
-        hold_host(r, n, f, t)
-        arrive_host(r, n, f, t)
-        to_host = 1
+    copy_s = 0.0
+    copy = copy_of(r, n, f)
+    if fn["n"] == 0 and copy["state"] == ABSENT:
+        wanted = fn["host_keep_alive_s"] > 0.0 and fn["weights"] > 0
+        if wanted and host_room(r, n, fn["weights"], t):
+            copy["uses"] += uses
+            hold_host(r, n, f, t)
+            copy_s = _demotion_s(r, n, f, g)
+            if copy_s == 0.0:
+                arrive_host(r, n, f, t)
+            to_host = 1
+        else:
+            copy["uses"] = 0.0
     if r["live"]:
         effect(r, DROP, i, f, g, to_host, 0)
     give_free(r, i)
+    if copy_s > 0.0:
+        _copy_down(r, n, f, t + copy_s)
+
+
+@njit
+def _demotion_s(r, n, f, g):
+    """How long a host copy is on its way down from GPU g; on a real backend orders take turns."""
+    if r["live"] or not node_at(r["node"], n)["demotion"]:
+        return 0.0
+    return fn_at(r["fn"], f)["weights"] / link_at(r["link"], r["nodes"] + g)["rate"]
+
+
+@njit
+def _copy_down(r, n, f, at):
+    """The host copy of f, whose room on node n is booked, will be complete at a time."""
+    i = take_free(r)
+    inst = inst_at(r["inst"], i)
+    inst["fn"], inst["node"], inst["gpu"], inst["state"] = f, n, NONE, FETCHING
+    inst["phase"] = NOTHING_LEFT
+    push(r, quantize(r, at), PHASE, i, inst["created"] & 0x7FFFFFFF)

@@ -2,8 +2,9 @@
 
 Under `fair` a load runs at the least of its own ceiling and an equal share of the link; under
 `fifo` up to `slots` loads run at once, each at the least of its own ceiling and the link's rate.
-A pipelined load stands in one link and passes through a second one, which it shares: its rate is
-the least of both. (Where the first is fifo, that is settled when its turn comes.)
+A pipelined load stands in one link (disk or network) and passes through a second one (PCIe), which
+it shares: its rate is the least of both. (Where the first is fifo, that is settled when its turn
+comes.)
 Loads are the instance slots themselves, chained through `prev` and `next`.  Units: bytes, seconds.
 """
 
@@ -96,10 +97,19 @@ def _passing_rate(r, inst):
 @njit
 def _share_others(r, l, i, through, t):
     """Share anew the links on which a change of link l by load i, `through` others, is felt."""
+    pcie = l
+    spans = False
     if through != NONE:
         _share_passed(r, i, through, t)
-    elif l >= r["nodes"] and link_at(r["link"], l)["passing"] > 0:
-        _share_again(r, gpu_at(r["gpu"], l - r["nodes"])["node"], t)
+        pcie = through
+        spans = inst_at(r["inst"], i)["shard"] != NONE
+    if spans or (pcie >= r["nodes"] and link_at(r["link"], pcie)["passing"] > 0):
+        disk = gpu_at(r["gpu"], pcie - r["nodes"])["node"]
+        network = 2 * r["nodes"] + r["gpus"] + disk
+        if disk != l:
+            _share_again(r, disk, t)
+        if network != l:
+            _share_again(r, network, t)
 
 
 @njit
@@ -200,7 +210,7 @@ def leave(r, i, t):
         link["queued"] -= 1
         _serve_fifo(r, link, following, t)
     if link["fifo"] and through != NONE:
-        _share_passed(r, i, through, t)
+        _share_others(r, l, i, through, t)
 
 
 @njit

@@ -32,6 +32,7 @@ from stoker.envs.cluster.tables import (
     HOST,
     IN_FLIGHT,
     NONE,
+    REMOTE,
     REQ,
     STARTING,
 )
@@ -48,7 +49,7 @@ class Load:
     fn: int
     gpu: int
     source: str
-    """disk or host."""
+    """disk, host or remote; a peer GPU's weights are read from disk here."""
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,7 @@ class LiveEngine:
     def _decode(self, e: tuple[int, ...]) -> Effect:
         kind, inst, fn, gpu, a, b = e
         if kind == LOAD:
-            return Load(inst, fn, gpu, "host" if a == HOST else "disk")
+            return Load(inst, fn, gpu, {HOST: "host", REMOTE: "remote"}.get(a, "disk"))
         if kind == DROP:
             return Drop(inst, fn, gpu, bool(a))
         if kind == RUN:

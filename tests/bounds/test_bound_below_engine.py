@@ -42,6 +42,29 @@ class Whims(Policy):
         )
 
 
+def with_small_disks(cluster: Cluster, rng: np.random.Generator) -> Cluster:
+    """The cluster with a disk that may hold little, behind a network slower or faster than it."""
+    node = replace(
+        cluster.node, disk=Link(float(rng.choice([0.5, 4.0]))),
+        network=Link(float(rng.choice([1.0, 8.0]))), disk_gib=float(rng.choice([0.0, 2.0, 5.0])),
+        loading=str(rng.choice(["sequential", "pipelined"])),
+        demotion=str(rng.choice(["instant", "copy"])),
+    )  # fmt: skip
+    return replace(cluster, nodes=node)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_orders_cost_more_where_weights_come_over_a_network(seed: int) -> None:
+    rng = np.random.default_rng(7000 + seed)
+    cluster, workload = random_case(seed, drop_usd=20.0 * (seed % 2))
+    cluster = with_small_disks(cluster, rng)
+    bound = lower_bound(cluster, workload, bins=64, iterations=60).total_usd
+    for _ in range(4):
+        policy = Whims(rng, refuses=bool(seed % 2))
+        cost = simulate(cluster, workload, policy)[0].bill.total_usd
+        assert bound <= cost + 1e-6 * (1.0 + cost)
+
+
 @pytest.mark.parametrize("drop_usd", [0.0, 0.5, 20.0])
 @pytest.mark.parametrize("seed", range(25))
 def test_random_orders_cost_more(seed: int, drop_usd: float) -> None:

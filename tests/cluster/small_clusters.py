@@ -20,7 +20,7 @@ from stoker.envs.cluster.spec import CHOICES, Cluster, Function, Gpu, Link, Node
 from stoker.envs.workload.workload import Workload
 
 FREE, STARTING, READY, FETCHING, SHARD = 0, 1, 2, 3, 4
-HEAP_RULES = ("lru", "greedy_dual", "freq", "size", "lfu", "landlord")
+HEAP_RULES = ("lru", "greedy_dual", "freq", "size", "lfu", "landlord", "greedy_dual_two_tier")
 QUEUEING = ("target_concurrency", "wait_vs_cold")
 SHARING_IN_SPACE = ("per_request", "wait_vs_cold")
 """Rules of scale_out that need GPUs which run several batches at once."""
@@ -62,6 +62,7 @@ class Orders:
             "prewarm_after_s": pick([0.0, 1.5, math.inf], n),
             "prewarm_keep_s": pick([0.0, 2.0], n),
             "eviction_score": pick([-1.0, 0.0, 2.5, math.inf], n),
+            "host_eviction_score": pick([-1.0, 0.0, 2.5, math.inf], n),
             "min_batch": pick([1, 1, 2, 4], n),
             "batch_wait_s": pick([0.0, 0.7, 4.0], n),
             "max_batch": pick([1, 2, 8], n),
@@ -118,10 +119,13 @@ def clusters(
         st.sampled_from(["gpu", "gpu", "fast"]), st.sampled_from(sharing), st.just(50.0),
         st.just(300.0),
     )  # fmt: skip
+    stores = st.tuples(st.sampled_from([0.0, 0.8, 2.0, 3.5]), links())
     node = st.builds(
-        Node, st.lists(gpu, min_size=1, max_size=3).map(tuple), st.sampled_from([0.0, 2.0, 100.0]),
+        lambda *fields: Node(*fields[:-2], *fields[-2], fields[-1]),
+        st.lists(gpu, min_size=1, max_size=3).map(tuple), st.sampled_from([0.0, 2.0, 100.0]),
         st.just(0.01), links(), links(), st.sampled_from(["sequential", "pipelined"]),
-        st.sampled_from([None, Link(5.0)]),
+        st.sampled_from([None, Link(5.0)]), st.one_of(st.just((math.inf, None)), stores),
+        st.sampled_from(["instant", "copy"]),
     )  # fmt: skip
     nodes = tuple(draw(st.lists(node, min_size=1, max_size=most_nodes)))
     most = most_gpus(nodes) if spans else 1
@@ -173,6 +177,7 @@ def rules(draw: st.DrawFn, scale_out: tuple[str, ...] = ("per_request", *QUEUEIN
     held = order == "required_request_count"
     choices: dict[str, list[str]] = {
         "placement": list(CHOICES["rules.placement"]),
+        "host_eviction": list(CHOICES["rules.host_eviction"]),
         "plan": ["decision", "hybrid_histogram", "hazard"],
         "overload": ["drop"] if scale == "per_request" else ["queue"] + ["drop"] * (not held),
         "eviction_need": ["shortfall", "full"] if eviction in HEAP_RULES else ["shortfall"],

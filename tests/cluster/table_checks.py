@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from small_clusters import FREE, HEAP_RULES, READY, SHARD, STARTING
+from small_clusters import FETCHING, FREE, HEAP_RULES, READY, SHARD, STARTING
 
 from stoker.envs.cluster.simulation import Simulation
 
@@ -25,6 +25,7 @@ def check_row(sim: Simulation, k: int, live: tuple[int, Any] | None = None) -> N
     assert row["loads_now"] == np.count_nonzero(inst["state"] == STARTING)
     assert row["queued"] == fn["queued"].sum()
     check_hosts(sim, k)
+    check_disks(sim, k)
     answered = row["served"] + row["drops"] + row["failed"]
     arrived = row["next_req"] if live is None else live[0]
     assert arrived == answered + fn["inflight"].sum() + fn["queued"].sum()
@@ -43,6 +44,12 @@ def check_hosts(sim: Simulation, k: int) -> None:
         assert node["host_used"] == mine.sum() <= node["host_cap"]
         assert node["host_peak"] <= node["host_cap"]
         used, held, there = used + mine.sum(), held + mine, there + (copies["state"] == 1)
+        loose = (copies["state"] == 1) & (copies["busy"] == 0)
+        keys = check_copies(sim, k, n, loose)
+        if sim.rules.host_eviction == "lru":
+            assert np.array_equal(keys, copies["since"][loose])
+        if sim.rules.host_eviction == "score":
+            assert np.array_equal(keys, fn["host_eviction_score"][loose])
     assert row["host_used"] == used
     assert np.array_equal(fn["held_host"], held) and np.array_equal(fn["hosts"], there)
 
@@ -74,6 +81,47 @@ def check_spans(sim: Simulation, k: int) -> None:
         assert inst[i]["state"] == STARTING or inst[i]["legs"] == 0
         chained += len(parts) - 1
     assert np.count_nonzero(inst["state"] == SHARD) == chained
+
+
+def check_copies(sim: Simulation, k: int, store: int, loose: Any) -> Any:
+    """The eviction order of a store is a heap of the copies that may leave; return their keys."""
+    fns = int(sim.state.rows[k]["fns"])
+    kept = sim.state.kept[k][store * fns : (store + 1) * fns]
+    listed = kept["fn"][: int(sim.state.store[k, store]["listed"])]
+    assert sorted(listed.tolist()) == np.flatnonzero(loose).tolist()
+    assert np.array_equal(np.flatnonzero(kept["pos"] != NONE), np.flatnonzero(loose))
+    for place, f in enumerate(listed):
+        up = listed[(place - 1) // 2] if place else f
+        assert kept[f]["pos"] == place
+        assert (kept[up]["key"], up) <= (kept[f]["key"], f)
+    return kept["key"][loose]
+
+
+def check_disks(sim: Simulation, k: int) -> None:
+    """A disk holds what its copies take, and never more than it can."""
+    fns, inst = int(sim.state.rows[k]["fns"]), sim.state.inst[k]
+    fn, nodes = sim.state.fn[k][:fns], int(sim.state.rows[k]["nodes"])
+    loading = inst[(inst["state"] == STARTING) | (inst["state"] == FETCHING)]
+    assert np.all(inst["disk"][inst["state"] == READY] == 0)
+    there = np.zeros(fns, np.int64)
+    for n in range(nodes):
+        node, copies = sim.state.node[k, n], sim.state.nf[k][n * fns : (n + 1) * fns]
+        there += copies["disk"] == 1
+        here = loading[loading["node"] == n]
+        if node["disk_cap"] == NONE:
+            assert np.all(copies["disk"] == 1) and np.all(here["disk"] == 0)
+            continue
+        sizes = np.where(copies["disk"] != 0, fn["disk_bytes"], 0)
+        assert node["disk_used"] == sizes.sum() <= node["disk_cap"]
+        assert node["disk_peak"] <= node["disk_cap"]
+        for f in range(fns):
+            mine = here["disk"][here["fn"] == f]
+            assert copies[f]["disk_reads"] == np.count_nonzero(mine == 2)
+            assert (copies[f]["disk"] == 2) == np.any(mine == 1) and np.sum(mine == 1) <= 1
+        loose = (copies["disk"] == 1) & (copies["disk_reads"] == 0) & (fn["weights"] > 0)
+        assert node["disk_loose"] == fn["disk_bytes"][loose].sum()
+        check_copies(sim, k, nodes + n, loose)
+    assert np.array_equal(fn["disks"], there)
 
 
 def check_gpus(sim: Simulation, k: int) -> None:
