@@ -131,7 +131,7 @@ def build_cluster(
         )  # fmt: skip
         hardware = replace(hardware, host_price_usd_gib_h=node["host_price_usd_gib_h"])
     return Cluster(
-        (replace(hardware, loading=node["loading"]),) * count,
+        (replace(hardware, loading=node["loading"], boot_s=node["boot_s"]),) * count,
         functions,
         _build("cluster.objective", Objective, node["objective"]),
         first_bin_s=node["first_bin_s"] / scenario["compress"],

@@ -105,6 +105,12 @@ SPACES: dict[str, dict[str, Range | Choice]] = {
         "prewarm": Choice((True, False)),
         "price_factor": Range(0.1, 10.0, 1.0, log=True),
     },
+    "alpaserve": {"tick_s": Range(60.0, 3600.0, 300.0, log=True, time=True)},
+    "hpa": {
+        "target": Range(0.3, 1.0, 0.7),
+        "window_s": Range(15.0, 3600.0, 300.0, log=True, time=True),
+        "ttl_s": Range(1.0, 14_400.0, 600.0, log=True, time=True),
+    },
 }
 ORACLE_TAKES = ("cost_exponent", "size_exponent", "prewarm", "price_factor", "prior_weight")
 """Parameters of the hazard index that the hazard oracle shares."""
@@ -239,4 +245,5 @@ def _target(name: str) -> str:
 
 def _fixed(name: str, scale: float) -> Node:
     """Times that are not searched but follow the trace's."""
-    return {"minute_s": 60.0 * scale} if name == "hybrid_histogram" else {}
+    times = {"hybrid_histogram": {"minute_s": 60.0}, "hpa": {"tick_s": 15.0}}.get(name, {})
+    return {key: value * scale for key, value in times.items()}

@@ -23,6 +23,7 @@ CHOICES = {
     "link.discipline": ("fair", "fifo"),
     "gpu.sharing": ("parallel", "exclusive"),
     "node.loading": ("sequential", "pipelined"),
+    "objective.billing": ("memory", "gpu", "node"),
 }  # fmt: skip
 
 

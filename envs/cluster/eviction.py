@@ -101,7 +101,7 @@ def idle_on(r, f, g):
     i = fn_at(r["fn"], f)["open_head"]
     while i != NONE:
         inst = inst_at(r["inst"], i)
-        if inst["gpu"] == g and inst["inflight"] == 0:
+        if inst["gpu"] == g and inst["inflight"] == 0 and not inst["pinned"]:
             return i
         i = inst["next"]
     return NONE

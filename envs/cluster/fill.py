@@ -82,6 +82,7 @@ def fill_nodes(state: State, k: int, cluster: Cluster) -> None:
     for n, node in enumerate(nodes):
         state.node[k, n]["host_cap"] = to_bytes(node.host_gib)
         state.node[k, n]["pipelined"] = node.loading == "pipelined"
+        state.node[k, n]["boot_s"], state.node[k, n]["wanted"] = node.boot_s, 1
         fill_link(link[n], node.disk)
         fill_link(link[m + len(gpus) + n], node.nvlink or Link())
         here = nf[n * f : (n + 1) * f]
@@ -96,6 +97,9 @@ def fill_nodes(state: State, k: int, cluster: Cluster) -> None:
     nf["timer"] = np.inf
     kinds = cluster.kinds
     state.gpu[k, :g]["kind"] = [kinds.index(gpu.kind) for gpu in gpus]
+    classes = [kinds.index(node.kind) for node in nodes]
+    state.node[k, :m]["kind"] = classes
+    state.node[k, :m]["rank"] = [classes[:n].count(c) for n, c in enumerate(classes)]
     for c, kind in enumerate(kinds):
         here = cf[c * f : (c + 1) * f]
         times = np.array([function.service(kind) for function in specs])

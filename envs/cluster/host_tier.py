@@ -8,6 +8,7 @@ from stoker.envs.cluster.bill import charge, touch_host
 from stoker.envs.cluster.effects import DROP_HOST, effect
 from stoker.envs.cluster.events import HOST_EXPIRE, push
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.placed import copies_change, copy_held, copy_surplus
 from stoker.envs.cluster.tables import ABSENT, COMING, NONE, THERE, fn_at, nf_at, node_at
 
 
@@ -28,6 +29,8 @@ def drop_host(r, n, f, t, tell):
         fn["hosts"] -= 1
     copy["state"] = ABSENT
     copy["timer"] = math.inf
+    if r["placing"]:
+        copies_change(r, n, f, -1)
     fn["held_host"] -= fn["weights"]
     node_at(r["node"], n)["host_used"] -= fn["weights"]
     r["host_used"] -= fn["weights"]
@@ -47,6 +50,8 @@ def host_room(r, n, need, t):
         for f in range(r["fns"]):
             copy = copy_of(r, n, f)
             if copy["state"] == THERE and copy["busy"] == 0 and copy["since"] < since:
+                if r["placing"] and copy_held(r, n, f):
+                    continue
                 victim = f
                 since = copy["since"]
         if victim == NONE:
@@ -63,6 +68,8 @@ def hold_host(r, n, f, t):
     touch_host(r, n, t)
     charge(r, f, t)
     copy_of(r, n, f)["state"] = COMING
+    if r["placing"]:
+        copies_change(r, n, f, 1)
     fn["held_host"] += fn["weights"]
     node["host_used"] += fn["weights"]
     node["host_peak"] = max(node["host_peak"], node["host_used"])
@@ -94,7 +101,10 @@ def review_host(r, n, f, t):
     copy = copy_of(r, n, f)
     if copy["state"] != THERE or copy["busy"] > 0:
         return
-    if copy["since"] + fn_at(r["fn"], f)["host_keep_alive_s"] <= t:
+    if r["placing"] and copy_held(r, n, f):
+        return
+    over = copy["since"] + fn_at(r["fn"], f)["host_keep_alive_s"] <= t
+    if over or (r["placing"] and copy_surplus(r, n, f)):
         drop_host(r, n, f, t, True)
     else:
         set_host_expiry(r, n, f)

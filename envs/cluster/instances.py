@@ -20,6 +20,8 @@ from stoker.envs.cluster.host_tier import (
 )
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.order import count_idle, delist, slot_of
+from stoker.envs.cluster.placed import host_open, loosen, must_leave, parted, regrip
+from stoker.envs.cluster.power import part
 from stoker.envs.cluster.rules.wait_vs_cold import leave_peers
 from stoker.envs.cluster.sharing import make_evictable, make_needed, vacate
 from stoker.envs.cluster.tables import (
@@ -31,6 +33,7 @@ from stoker.envs.cluster.tables import (
     READY,
     STARTING,
     fn_at,
+    gpu_at,
     inst_at,
 )
 
@@ -97,7 +100,7 @@ def take_free(r):
     inst["created"] = r["created"]
     inst["inflight"], inst["open"], inst["queued"], inst["bound"] = 0, 0, 0, NONE
     inst["link"], inst["through"], inst["prev"], inst["next"] = NONE, NONE, NONE, NONE
-    inst["freq"] = 0.0
+    inst["freq"], inst["pinned"] = 0.0, 0
     inst["timer"], inst["keep_until"] = math.inf, 0.0
     inst["last_start"], inst["idle_since"] = r["now"], r["now"]
     return i
@@ -120,6 +123,8 @@ def make_busy(r, i, t):
     fn = fn_at(r["fn"], inst["fn"])
     gpu = touch_gpu(r, inst["gpu"], t)
     gpu["busy"] += 1
+    if r["placing"] and inst["pinned"]:
+        loosen(r, inst)
     make_needed(r, inst["fn"], inst["gpu"])
     fn["idle"] -= 1
     fn["busy"] += 1
@@ -137,6 +142,8 @@ def make_idle(r, i, t):
     fn["idle"] += 1
     fn["busy"] -= 1
     count_idle(r, inst["gpu"], inst["fn"], 1)
+    if r["placing"] and inst["pinned"]:
+        regrip(r, inst)
     inst["idle_since"] = t
 
 
@@ -144,15 +151,26 @@ def make_idle(r, i, t):
 def expiry_of(r, i):
     """When the standing keep-alive of an idle instance ends."""
     inst = inst_at(r["inst"], i)
+    if r["placing"]:
+        if must_leave(r, inst):
+            return -math.inf
+        if inst["pinned"]:
+            return math.inf
     fn = fn_at(r["fn"], inst["fn"])
     anchor = inst["last_start"] if r["ttl_start"] else inst["idle_since"]
     return max(quantize(r, anchor + fn["keep_alive_s"]), inst["keep_until"])
 
 
 @njit
+def timed(r, i):
+    """Whether time alone may end idle instance i: under lazy expiry only what has to leave."""
+    return not r["ttl_lazy"] or (r["placing"] and must_leave(r, inst_at(r["inst"], i)))
+
+
+@njit
 def set_expiry(r, i):
     """Make sure that a timer will look at idle instance i when its keep-alive ends."""
-    if r["ttl_lazy"]:
+    if not timed(r, i):
         return
     inst = inst_at(r["inst"], i)
     at = expiry_of(r, i)
@@ -167,7 +185,11 @@ def _vacate(r, i, t):
     inst = inst_at(r["inst"], i)
     f, g = inst["fn"], inst["gpu"]
     fn = fn_at(r["fn"], f)
-    touch_gpu(r, g, t)["resident"] -= 1
+    gpu = touch_gpu(r, g, t)
+    gpu["resident"] -= 1
+    if r["placing"]:
+        fn["leaving"] -= gpu["closed"]
+        parted(r, f, g)
     leave_peers(r, i)
     fn["n"] -= 1
     slot = slot_of(r, g, f)
@@ -225,6 +247,8 @@ def remove_instance(r, i, t):
     to_host = 0
     copied = copy_of(r, n, f)["state"] != ABSENT
     wanted = fn["n"] == 0 and not copied and fn["host_keep_alive_s"] > 0.0
+    if r["placing"] and not host_open(r, n, f):
+        wanted = False
     if wanted and fn["weights"] > 0 and host_room(r, n, fn["weights"], t):
         hold_host(r, n, f, t)
         arrive_host(r, n, f, t)
@@ -232,3 +256,5 @@ def remove_instance(r, i, t):
     if r["live"]:
         effect(r, DROP, i, f, g, to_host, 0)
     give_free(r, i)
+    if r["placing"] and gpu_at(r["gpu"], g)["closed"]:
+        part(r, n, t)

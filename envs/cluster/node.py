@@ -71,6 +71,8 @@ class Node:
     slowest link decides, not the sum (ServerlessLLM, OSDI 2024)."""
     nvlink: Link | None = None
     """Between its GPUs: weights that are ready on one may be copied to another (Torpor)."""
+    boot_s: float = 0.0
+    """From the order to bring it up until it takes instances (Decision.nodes_wanted)."""
 
     def __post_init__(self) -> None:
         choose("node.loading", self.loading, "node.loading")
@@ -78,6 +80,12 @@ class Node:
         require(self.host_gib >= 0.0, "node.host_gib", self.host_gib, ">= 0")
         price = self.host_price_usd_gib_h
         require(price >= 0.0, "node.host_price_usd_gib_h", price, ">= 0")
+        require(0.0 <= self.boot_s < math.inf, "node.boot_s", self.boot_s, "finite, >= 0")
+
+    @property
+    def kind(self) -> str:
+        """Its class: that of its first GPU."""
+        return self.gpus[0].kind
 
     def load_s(self, function: Function, source: str = "disk") -> float:
         """Start-up time of a function while nothing else loads, from `disk`, `host` or `peer`."""
