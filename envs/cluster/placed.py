@@ -88,6 +88,22 @@ def admits(r, f, g, k):
 
 
 @njit
+def barred(r, f):
+    """Whether the targets of f leave no GPU on which it may start, however much memory is free."""
+    fn = fn_at(r["fn"], f)
+    for k in range(fn["target_first"], fn["target_first"] + fn["target_n"]):
+        target = target_at(r["target"], k)
+        if target["tier"] == DEVICE_TIER and target["n"] < target["max"]:
+            first, last = target["gpu"], target["gpu"] + 1
+            if target["gpu"] == NONE:
+                first, last = 0, r["gpus"]
+            for g in range(first, last):
+                if admits(r, f, g, k):
+                    return False
+    return fn["placed"] > 0
+
+
+@njit
 def loosen(r, inst):
     """A pinned instance that is idle counts as such."""
     make_evictable(r, inst["fn"], inst["gpu"], 0)

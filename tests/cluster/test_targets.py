@@ -210,6 +210,33 @@ def test_shares_hold_where_requests_have_instances_of_their_own() -> None:
     assert on.tolist() == [0, 1, 0, 0]
 
 
+@pytest.mark.parametrize("order", ["fcfs", "edf", "collation"])
+def test_whom_its_targets_bar_holds_nobody_up(order: str) -> None:
+    # a may have one instance, which works until 21 for its first call; the second waits from 2 on.
+    # b, which fits nowhere until c's batch ends at 11, comes after it and does not wait for it.
+    cluster = Cluster(
+        gpus(4.0, 4.0), (model("a", alpha_s=20.0), model("b"), model("c", alpha_s=10.0))
+    )
+    calls = [(0.0, 0), (0.0, 2), (2.0, 0), (3.0, 1)]
+    sim = start(cluster, calls, order=order)
+    aim(sim, [0], gpu=0, max=1)
+    assert starts(sim) == [1.0, 1.0, 21.0, 12.0]
+
+
+def test_who_was_barred_is_served_when_its_place_is_free_again() -> None:
+    # a's only place is taken by an instance on a node that drains from 5 on: the call at 6 waits,
+    # and starts on the other node once the batch there is done, at 11.
+    node = gpus(8.0)
+    sim = start(Cluster((node, node), (model("a", alpha_s=10.0),)), [(0.0, 0), (6.0, 0)])
+    aim(sim, [0], gpu=1, max=1)
+    sim.run(4.0)
+    assert where(sim, 0) == [1]
+    aim(sim, [0], max=1)
+    sim.run(5.0)
+    sim.apply(Decision(nodes_wanted=np.array([[1]])))
+    assert starts(sim) == [1.0, 12.0]
+
+
 def two_hosts() -> Cluster:
     """A GPU and a host of 8 GiB each; 4 GiB take 4 s from disk and 1 s from the host."""
     node = Node((Gpu(8.0),), host_gib=8.0, disk=Link(4.0 / 3.0), pcie=Link(4.0))
