@@ -52,7 +52,7 @@ class HpaNodes(Policy):
         require(0.0 < tick_s < math.inf, "policy.tick_s", tick_s, "a time > 0")
         self.target, self.tolerance, self.min_nodes = target, tolerance, min_nodes
         self.ttl_s, self.tick_s = ttl_s, tick_s
-        self._looks = 1 + int(window_s / tick_s)
+        self._looks = 1 + int(window_s / tick_s + 1e-9)
 
     def reset(self, cluster: Cluster, rows: int) -> None:
         """Forget what was found; learn sizes and prices."""

@@ -69,7 +69,7 @@ def come_up(r, n, t):
     """Node n is there."""
     node_at(r["node"], n)["state"] = UP
     _set_closed(r, n, 0)
-    count_off(r)
+    count_off(r, t)
 
 
 @njit

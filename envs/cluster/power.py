@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stoker.envs.cluster.bill import touch_price
 from stoker.envs.cluster.host_tier import copy_of, drop_host
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.tables import (
@@ -16,8 +17,9 @@ from stoker.envs.cluster.tables import (
 
 
 @njit
-def count_off(r):
-    """Recount the device memory of the nodes that are off or come up."""
+def count_off(r, t):
+    """Recount the device memory of the nodes that are off or come up: it is not free."""
+    touch_price(r, t)
     total = 0
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
@@ -45,4 +47,4 @@ def part(r, n, t):
             drop_host(r, n, f, t, True)
     node["state"] = OFF
     node["up_s"] += t - node["up_t"]
-    count_off(r)
+    count_off(r, t)

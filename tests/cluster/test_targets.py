@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 
 from stoker.envs.cluster.decision import Decision
-from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.live import LiveEngine
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Rules
-from stoker.envs.cluster.target_table import legalize_targets
 from stoker.envs.cluster.targets import Targets
 from stoker.envs.workload.workload import Workload
 
@@ -41,7 +39,9 @@ def start(
     return Simulation([cluster], [Workload(at, which, names, until_s)], Rules(**rules))
 
 
-def aim(sim: Simulation, function: list[int], orders: dict[str, Any] | None = None, **columns: Any):  # type: ignore[no-untyped-def]
+def aim(
+    sim: Simulation, function: list[int], orders: dict[str, Any] | None = None, **columns: Any
+) -> None:
     """Give row 0 a table of targets."""
     n = sim.state.fn.shape[1]
     given = {k: np.broadcast_to(np.asarray(v), (1, n)) for k, v in (orders or {}).items()}
@@ -276,62 +276,10 @@ def test_prewarm_and_scale_out_keep_to_the_targets() -> None:
     assert sim.result().outcome.tier.tolist() == [DROPPED]
 
 
-def legal(cluster: Cluster, function: list[int], **columns: Any) -> tuple[Any, int]:
-    asked = Targets(np.zeros(len(function), int), np.array(function, int), **columns)
-    found, clipped = legalize_targets(asked, [cluster], possible=True)
-    return found, int(clipped[0])
-
-
-def test_values_out_of_range_are_clipped_and_counted() -> None:
-    cluster = Cluster(gpus(8.0, 80.0, kinds="xy"), (model("a"),))
-    found, clipped = legal(cluster, [0] * 6, min=[-1, 3, 1, 0, 0, 0], max=[5, 2, 9, -4, 9, 9],
-                           weight=[0.0, 0.0, math.nan, 0.0, -1.0, 2.0])  # fmt: skip
-    assert clipped == 5
-    assert found.min.tolist() == [0, 2, 1, 0, 0, 0] and found.max.tolist() == [5, 2, 9, 0, 9, 9]
-    assert found.weight.tolist() == [0.0, 0.0, 0.0, 0.0, 0.0, 2.0]
-    mixed: dict[str, Any] = {"gpu": [0, 1, 1], "gpu_class": [-1, 0, -1], "tier": [0, 0, 7]}
-    found, clipped = legal(cluster, [0, 0, 0], **mixed)
-    assert (
-        clipped == 2 and found.gpu_class.tolist() == [-1] * 3 and found.tier.tolist() == [0, 0, 1]
-    )
-
-
-def test_a_row_that_names_nothing_is_left_out_and_counted() -> None:
-    cluster = Cluster(gpus(8.0, 80.0), (model("a"),))
-    found, clipped = legal(cluster, [0, 1, 0, -1, 0], gpu=[2, 0, -2, 0, 1])
-    assert clipped == 4 and found.gpu.tolist() == [1]
-    found, clipped = legal(cluster, [0, 0], gpu_class=[0, 1])
-    assert clipped == 1 and found.gpu_class.tolist() == [0]
-
-
-def test_floors_are_clipped_to_the_memory_in_the_order_of_their_rows() -> None:
-    cluster = Cluster(gpus(8.0, 12.0, host_gib=5.0), (model("a"), model("b"), model("c", 10.0)))
-    found, clipped = legal(cluster, [0, 1, 0, 2], gpu=[0, 0, -1, 1], min=[1, 3, 9, 1])
-    assert found.min.tolist() == [1, 1, 3, 0] and clipped == 3
-    found, clipped = legal(cluster, [0, 1, 0], tier=1, min=1)
-    assert found.min.tolist() == [1, 0, 1] and clipped == 1  # the third is the first's copy
-    kin = {"family": "kin", "shared_gib": 3.0}
-    family = Cluster(gpus(8.0), (model("a", **kin), model("b", **kin)))
-    found, clipped = legal(family, [0, 1], min=[2, 9])
-    assert found.min.tolist() == [2, 3] and clipped == 1  # 3 + 2 * 1 + 3 * 1
-
-
 def test_clips_count_and_a_floor_that_fits_is_loaded() -> None:
     sim = start(Cluster(gpus(8.0), (model("a"), model("b"))), NO_CALLS)
     aim(sim, [0, 1], min=[9, 1])
     assert where(sim, 0) == [0, 0] and where(sim, 1) == [] and counters(sim)["clipped"] == 2
-
-
-def test_a_table_that_is_no_table_is_refused() -> None:
-    with pytest.raises(SpecError, match=r"targets.gpu = \(3,\).*the shape of row, \(2,\)"):
-        Targets([0, 0], [0, 0], gpu=[0, 1, 2])
-    with pytest.raises(SpecError, match=r"targets.row = \(1, 1\).*one dimension"):
-        Targets([[0]], 0)
-    with pytest.raises(SpecError, match=r"targets.min = 'float64'.*whole numbers"):
-        Targets([0], [0], min=[0.5])
-    sim = start(Cluster(gpus(8.0), (model("a"),)), NO_CALLS)
-    with pytest.raises(SpecError, match=r"targets.row = 1 .*expected 0\.\.0"):
-        sim.apply(Decision(targets=Targets([1], [0])))
 
 
 def test_the_live_planner_counts_what_it_does_not_do() -> None:
