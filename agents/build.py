@@ -140,13 +140,13 @@ def build_cluster(
 
 
 def _complete(hardware: Node, node: Mapping[str, Any]) -> Node:
-    """Give a node how it loads, its disk and its network."""
+    """Give a node how it loads, its disk, its network and how long it takes to come up."""
     network = node["network"]
     if network is not None:
         network = _build("cluster.network", Link, network)
     return replace(
         hardware, loading=node["loading"], demotion=node["demotion"], disk_gib=node["disk_gib"],
-        network=network,
+        network=network, boot_s=node["boot_s"],
     )  # fmt: skip
 
 

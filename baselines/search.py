@@ -116,6 +116,12 @@ SPACES: dict[str, dict[str, Range | Choice]] = {
         "prewarm": Choice((True, False)),
         "price_factor": Range(0.1, 10.0, 1.0, log=True),
     },
+    "alpaserve": {"tick_s": Range(60.0, 3600.0, 300.0, log=True, time=True)},
+    "hpa": {
+        "target": Range(0.3, 1.0, 0.7),
+        "window_s": Range(15.0, 3600.0, 300.0, log=True, time=True),
+        "ttl_s": Range(1.0, 14_400.0, 600.0, log=True, time=True),
+    },
 }
 ORACLE_TAKES = ("cost_exponent", "size_exponent", "prewarm", "price_factor", "prior_weight")
 """Parameters of the hazard index that the hazard oracle shares."""
@@ -250,5 +256,9 @@ def _target(name: str) -> str:
 
 def _fixed(name: str, scale: float) -> Node:
     """Times that are not searched but follow the trace's."""
-    minutes = {"hybrid_histogram": "minute_s", "icebreaker": "tick_s"}
-    return {minutes[name]: 60.0 * scale} if name in minutes else {}
+    times = {
+        "hybrid_histogram": {"minute_s": 60.0},
+        "icebreaker": {"tick_s": 60.0},
+        "hpa": {"tick_s": 15.0},
+    }.get(name, {})
+    return {key: value * scale for key, value in times.items()}

@@ -26,6 +26,7 @@ CHOICES = {
     "gpu.sharing": ("parallel", "exclusive"),
     "node.loading": ("sequential", "pipelined"),
     "node.demotion": ("instant", "copy"),
+    "objective.billing": ("memory", "gpu", "node"),
 }  # fmt: skip
 
 

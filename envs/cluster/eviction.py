@@ -105,7 +105,7 @@ def idle_on(r, f, g):
     i = fn_at(r["fn"], f)["open_head"]
     while i != NONE:
         inst = inst_at(r["inst"], i)
-        if inst["inflight"] == 0 and stands_on(r, i, g):
+        if inst["inflight"] == 0 and not inst["pinned"] and stands_on(r, i, g):
             return i
         i = inst["next"]
     return NONE

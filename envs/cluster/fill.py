@@ -88,6 +88,7 @@ def fill_nodes(state: State, k: int, cluster: Cluster) -> None:
         state.node[k, n]["host_cap"] = to_bytes(node.host_gib)
         state.node[k, n]["pipelined"] = node.loading == "pipelined"
         state.node[k, n]["demotion"] = node.demotion == "copy"
+        state.node[k, n]["boot_s"], state.node[k, n]["wanted"] = node.boot_s, 1
         fill_link(link[n], node.disk)
         fill_link(link[m + len(gpus) + n], node.nvlink or Link())
         fill_link(link[2 * m + len(gpus) + n], node.network or Link())
@@ -104,6 +105,9 @@ def fill_nodes(state: State, k: int, cluster: Cluster) -> None:
     state.fn[k, :f]["disks"] = (nf[: m * f]["disk"] == THERE).reshape(m, f).sum(axis=0)
     kinds = cluster.kinds
     state.gpu[k, :g]["kind"] = [kinds.index(gpu.kind) for gpu in gpus]
+    classes = [kinds.index(node.kind) for node in nodes]
+    state.node[k, :m]["kind"] = classes
+    state.node[k, :m]["rank"] = [classes[:n].count(c) for n, c in enumerate(classes)]
     for c, kind in enumerate(kinds):
         here = cf[c * f : (c + 1) * f]
         times = np.array([function.service(kind) for function in specs])

@@ -9,12 +9,21 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.bill import charge, touch_host
-from stoker.envs.cluster.copy_order import kept_of, list_copy, next_to_leave, set_key, unlist_copy
+from stoker.envs.cluster.copy_order import (
+    kept_of,
+    leaves_before,
+    list_copy,
+    listed_copy,
+    next_to_leave,
+    set_key,
+    unlist_copy,
+)
 from stoker.envs.cluster.effects import DROP_HOST, effect
 from stoker.envs.cluster.events import HOST_EXPIRE, push
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.placed import copies_change, copy_held, copy_surplus
 from stoker.envs.cluster.rules.host_eviction import HOST_GREEDY_DUAL, HOST_SCORE, host_key
-from stoker.envs.cluster.tables import ABSENT, COMING, NONE, THERE, fn_at, nf_at, node_at
+from stoker.envs.cluster.tables import ABSENT, COMING, NONE, THERE, fn_at, nf_at, node_at, store_at
 
 
 @njit
@@ -37,11 +46,24 @@ def drop_host(r, n, f, t, tell):
     copy["timer"] = math.inf
     if tell:
         copy["uses"] = 0.0
+    if r["placing"]:
+        copies_change(r, n, f, -1)
     fn["held_host"] -= fn["weights"]
     node_at(r["node"], n)["host_used"] -= fn["weights"]
     r["host_used"] -= fn["weights"]
     if r["live"] and tell:
         effect(r, DROP_HOST, NONE, f, NONE, n, 0)
+
+
+@njit
+def _next_loose(r, n):
+    """The copy that leaves node n first among those that no floor needs, or NONE."""
+    best = NONE
+    for k in range(store_at(r["store"], n)["listed"]):
+        f = listed_copy(r, n, k)
+        if not copy_held(r, n, f) and (best == NONE or leaves_before(r, n, f, best)):
+            best = f
+    return best
 
 
 @njit
@@ -52,6 +74,8 @@ def host_room(r, n, need, t):
         return False
     while node["host_cap"] - node["host_used"] < need:
         victim = next_to_leave(r, n)
+        if r["placing"] and victim != NONE and copy_held(r, n, victim):
+            victim = _next_loose(r, n)
         if victim == NONE:
             return False
         if r["host_eviction"] == HOST_GREEDY_DUAL:
@@ -68,6 +92,8 @@ def hold_host(r, n, f, t):
     touch_host(r, n, t)
     charge(r, f, t)
     copy_of(r, n, f)["state"] = COMING
+    if r["placing"]:
+        copies_change(r, n, f, 1)
     fn["held_host"] += fn["weights"]
     node["host_used"] += fn["weights"]
     node["host_peak"] = max(node["host_peak"], node["host_used"])
@@ -126,7 +152,10 @@ def review_host(r, n, f, t):
     copy = copy_of(r, n, f)
     if copy["state"] != THERE or copy["busy"] > 0:
         return
-    if copy["since"] + fn_at(r["fn"], f)["host_keep_alive_s"] <= t:
+    if r["placing"] and copy_held(r, n, f):
+        return
+    over = copy["since"] + fn_at(r["fn"], f)["host_keep_alive_s"] <= t
+    if over or (r["placing"] and copy_surplus(r, n, f)):
         drop_host(r, n, f, t, True)
     else:
         set_host_expiry(r, n, f)

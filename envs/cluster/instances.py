@@ -20,6 +20,8 @@ from stoker.envs.cluster.host_tier import (
     stop_reading_host,
 )
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.placed import host_open, loosen, must_leave, parted, regrip
+from stoker.envs.cluster.power import part
 from stoker.envs.cluster.rules.wait_vs_cold import leave_peers
 from stoker.envs.cluster.spans import begin_work, end_work, leave_gpus, no_more_idle
 from stoker.envs.cluster.tables import (
@@ -30,6 +32,7 @@ from stoker.envs.cluster.tables import (
     NONE,
     STARTING,
     fn_at,
+    gpu_at,
     inst_at,
     link_at,
     node_at,
@@ -101,7 +104,7 @@ def take_free(r):
     inst["inflight"], inst["open"], inst["queued"], inst["bound"] = 0, 0, 0, NONE
     inst["link"], inst["through"], inst["prev"], inst["next"] = NONE, NONE, NONE, NONE
     inst["owner"], inst["shard"], inst["legs"] = i, NONE, 0
-    inst["freq"], inst["disk"] = 0.0, 0
+    inst["freq"], inst["disk"], inst["pinned"] = 0.0, 0, 0
     inst["timer"], inst["keep_until"] = math.inf, 0.0
     inst["last_start"], inst["idle_since"] = r["now"], r["now"]
     return i
@@ -125,6 +128,8 @@ def make_busy(r, i, t):
     """Instance i takes its first batch."""
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
+    if r["placing"] and inst["pinned"]:
+        loosen(r, inst)
     begin_work(r, i, t)
     fn["idle"] -= 1
     fn["busy"] += 1
@@ -138,6 +143,8 @@ def make_idle(r, i, t):
     end_work(r, i, t)
     fn["idle"] += 1
     fn["busy"] -= 1
+    if r["placing"] and inst["pinned"]:
+        regrip(r, inst)
     inst["idle_since"] = t
 
 
@@ -145,15 +152,26 @@ def make_idle(r, i, t):
 def expiry_of(r, i):
     """When the standing keep-alive of an idle instance ends."""
     inst = inst_at(r["inst"], i)
+    if r["placing"]:
+        if must_leave(r, inst):
+            return -math.inf
+        if inst["pinned"]:
+            return math.inf
     fn = fn_at(r["fn"], inst["fn"])
     anchor = inst["last_start"] if r["ttl_start"] else inst["idle_since"]
     return max(quantize(r, anchor + fn["keep_alive_s"]), inst["keep_until"])
 
 
 @njit
+def timed(r, i):
+    """Whether time alone may end idle instance i: under lazy expiry only what has to leave."""
+    return not r["ttl_lazy"] or (r["placing"] and must_leave(r, inst_at(r["inst"], i)))
+
+
+@njit
 def set_expiry(r, i):
     """Make sure that a timer will look at idle instance i when its keep-alive ends."""
-    if r["ttl_lazy"]:
+    if not timed(r, i):
         return
     inst = inst_at(r["inst"], i)
     at = expiry_of(r, i)
@@ -166,7 +184,11 @@ def set_expiry(r, i):
 def _vacate(r, i, t):
     """Free the device memory of instance i and forget its use."""
     inst = inst_at(r["inst"], i)
-    fn = fn_at(r["fn"], inst["fn"])
+    f, g = inst["fn"], inst["gpu"]
+    fn = fn_at(r["fn"], f)
+    if r["placing"]:
+        fn["leaving"] -= gpu_at(r["gpu"], g)["closed"]
+        parted(r, f, g)
     leave_peers(r, i)
     fn["n"] -= 1
     leave_gpus(r, i, t)
@@ -221,8 +243,9 @@ def remove_instance(r, i, t):
     to_host = 0
     copy_s = 0.0
     copy = copy_of(r, n, f)
+    open_there = r["placing"] == 0 or host_open(r, n, f)
     if fn["n"] == 0 and copy["state"] == ABSENT:
-        wanted = fn["host_keep_alive_s"] > 0.0 and fn["weights"] > 0
+        wanted = fn["host_keep_alive_s"] > 0.0 and fn["weights"] > 0 and open_there
         if wanted and host_room(r, n, fn["weights"], t):
             copy["uses"] += uses
             hold_host(r, n, f, t)
@@ -237,6 +260,8 @@ def remove_instance(r, i, t):
     give_free(r, i)
     if copy_s > 0.0:
         _copy_down(r, n, f, t + copy_s)
+    if r["placing"] and gpu_at(r["gpu"], g)["closed"]:
+        part(r, n, t)
 
 
 @njit

@@ -121,6 +121,7 @@ class LiveEngine:
                 raise SpecError(f"function[{f.name}].gpus", f.gpus, "1 (on a real backend)")
         empty = Workload(np.zeros(0), np.zeros(0, np.int32), names, 1.0, source="live")
         self._sim = Simulation([cluster], [empty], rules)
+        self._sim.capabilities = Capabilities(targets=False, capacity=False)
         self._state = self._sim.state
         self._state.effect = np.zeros((1, EFFECT_BUFFER), EFFECT)
         self._count = 0

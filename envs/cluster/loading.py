@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.bill import charge_load
+from stoker.envs.cluster.copy_order import list_copy
 from stoker.envs.cluster.disk_tier import (
     READS,
     WRITES,
@@ -30,10 +31,19 @@ from stoker.envs.cluster.host_tier import (
 from stoker.envs.cluster.instances import open_slot, take_free
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.links import join
+from stoker.envs.cluster.placed import (
+    copy_held,
+    entered,
+    host_open,
+    names_node,
+    regrip,
+    standing,
+)
 from stoker.envs.cluster.rules.wait_vs_cold import join_peers
 from stoker.envs.cluster.span_loads import add_shards, copy_shares
 from stoker.envs.cluster.spans import end_loading, enter_gpu
 from stoker.envs.cluster.tables import (
+    ABSENT,
     COLD,
     FETCHING,
     HOST,
@@ -104,6 +114,8 @@ def start_instance(r, f, g, t):
         add_shards(r, i, t)
     fn["n"] += 1
     fn["loading"] += 1
+    if r["placing"]:
+        entered(r, i)
     r["loads_now"] += 1
     if not _book_source(r, i):
         work = copy["stream_s"]
@@ -199,34 +211,50 @@ def make_ready(r, i, t):
     fn["loading"] -= 1
     fn["idle"] += 1
     r["loads_now"] -= 1
+    if r["placing"] and inst["pinned"]:
+        regrip(r, inst)
     if inst["source"] == HOST:
         copy["busy"] -= 1
+        held = r["placing"] and copy_held(r, inst["node"], inst["fn"])
         if copy["busy"] == 0 and copy["state"] == THERE:
-            drop_host(r, inst["node"], inst["fn"], t, False)
+            if held:
+                list_copy(r, inst["node"], inst["fn"])
+            else:
+                drop_host(r, inst["node"], inst["fn"], t, False)
     inst["state"], inst["ready_t"], inst["idle_since"] = READY, t, t
     open_slot(r, i)
 
 
 @njit
-def _roomiest_host(r):
-    """The node with the most free host memory."""
-    best = 0
+def _roomiest_host(r, f, k):
+    """The node with the most free host memory that may take a copy of f.
+
+    k: see `fetch_copy`.
+    """
+    best = NONE
     most = -1
     for n in range(r["nodes"]):
         node = node_at(r["node"], n)
         if node["host_cap"] - node["host_used"] > most:
+            if r["placing"] and not host_open(r, n, f):
+                continue
+            if k != NONE and (copy_of(r, n, f)["state"] != ABSENT or not names_node(r, k, n)):
+                continue
             best, most = n, node["host_cap"] - node["host_used"]
     return best
 
 
 @njit
-def fetch_host(r, f, t):
-    """Begin to bring a host copy of f (prewarm to the host tier); return whether it could."""
+def fetch_copy(r, f, k, t):
+    """Begin to bring a host copy of f to the node with most room; return whether it could.
+
+    k: the target that asks for it, which names the nodes; NONE = any node.
+    """
     fn = fn_at(r["fn"], f)
-    if fn["held_host"] > 0 or fn["n"] > 0 or fn["weights"] == 0 or r["free_n"] == 0:
+    if fn["weights"] == 0 or r["free_n"] == 0:
         return False
-    n = _roomiest_host(r)
-    if not host_room(r, n, fn["weights"], t):
+    n = _roomiest_host(r, f, k)
+    if n == NONE or not host_room(r, n, fn["weights"], t):
         return False
     hold_host(r, n, f, t)
     i = take_free(r)
@@ -245,3 +273,11 @@ def fetch_host(r, f, t):
         inst["phase"] = RUNTIME
         push(r, t, PHASE, i, inst["created"] & 0x7FFFFFFF)
     return True
+
+
+@njit
+def fetch_host(r, f, t):
+    """Carry out the order to fetch a host copy of f, unless it has one or an instance."""
+    fn = fn_at(r["fn"], f)
+    if fn["held_host"] == 0 and standing(fn) == 0:
+        fetch_copy(r, f, NONE, t)

@@ -83,6 +83,8 @@ class Node:
     pinned all along; copy: they take the bytes over PCIe's rate to be there (host memory is held
     from the start, device memory is free at once, and loads to the device are not slowed: PCIe is
     duplex)."""
+    boot_s: float = 0.0
+    """From the order to bring it up until it takes instances (Decision.nodes_wanted)."""
 
     def __post_init__(self) -> None:
         choose("node.loading", self.loading, "node.loading")
@@ -94,6 +96,12 @@ class Node:
         require(self.disk_gib >= 0.0, "node.disk_gib", self.disk_gib, ">= 0")
         if self.network is None:
             require(self.disk_gib == math.inf, "node.network", None, "a Link (disk_gib is finite)")
+        require(0.0 <= self.boot_s < math.inf, "node.boot_s", self.boot_s, "finite, >= 0")
+
+    @property
+    def kind(self) -> str:
+        """Its class: that of its first GPU."""
+        return self.gpus[0].kind
 
     def load_s(self, function: Function, source: str = "disk") -> float:
         """Start-up time of a function while nothing else loads.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stoker.envs.cluster.spec import GIB, Cluster
 from stoker.envs.cluster.state import State
-from stoker.envs.cluster.tables import COLD, DROPPED, FAILED, HOST, IN_FLIGHT, PEER, REMOTE
+from stoker.envs.cluster.tables import COLD, DROPPED, FAILED, HOST, IN_FLIGHT, OFF, PEER, REMOTE
 
 PERCENTILES = (50, 95, 99)
 SOURCES = ("disk", "host", "peer", "remote")
@@ -70,6 +70,8 @@ class Bill:
     """Bytes moved over the links to the store."""
     energy_j: float
     """Of the GPUs: busy at their busy power, loading and idle at their idle power, off at none."""
+    node_s: float
+    """Seconds that nodes were up, those in which they came up or drained included."""
 
     @property
     def total_usd(self) -> float:
@@ -134,10 +136,12 @@ def collect(state: State, cluster: Cluster, k: int) -> Result:
     link = link[: 3 * len(nodes) + len(specs)]
     held_gib_s, host_gib_s = gpu["byte_s"] / GIB, node["host_byte_s"] / GIB
     on_s = now - gpu["off_s"]
+    up_s = node["up_s"] + np.where(node["state"] != OFF, now - node["up_t"], 0.0)
     if goal.billing == "memory":
         rents = [float(s) * g.usd_gib_s for s, g in zip(held_gib_s, specs, strict=True)]
     else:
-        rents = [float(s) * g.price_usd_h / 3600.0 for s, g in zip(on_s, specs, strict=True)]
+        paid_s = on_s if goal.billing == "gpu" else up_s[gpu["node"]]
+        rents = [float(s) * g.price_usd_h / 3600.0 for s, g in zip(paid_s, specs, strict=True)]
     hosts = zip(host_gib_s, nodes, strict=True)
     power = zip(gpu["busy_s"], gpu["loading_s"] + gpu["idle_s"], specs, strict=True)
     scored = slice(arrival_s.searchsorted(row["warmup"]), arrival_s.searchsorted(now, "right"))
@@ -158,6 +162,7 @@ def collect(state: State, cluster: Cluster, k: int) -> Result:
         loaded_gib=float(link["bytes"][: len(nodes)].sum()) / GIB,
         network_gib=float(link["bytes"][-len(nodes) :].sum()) / GIB,
         energy_j=math.fsum(float(b) * g.busy_w + float(i) * g.idle_w for b, i, g in power),
+        node_s=float(up_s.sum()),
     )
     refused = _count(tier[scored], DROPPED) + _count(tier[scored], FAILED)
     late = int(row["late"]) + refused + int(np.count_nonzero(queued))

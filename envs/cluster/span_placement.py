@@ -14,6 +14,7 @@ from stoker.envs.cluster.eviction import evictable_below, make_room
 from stoker.envs.cluster.gpu_class import suits
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.order import FIRST_SCAN
+from stoker.envs.cluster.placed import admits
 from stoker.envs.cluster.rules.placement import FIRST_FIT, placement_cost
 from stoker.envs.cluster.tables import NONE, fn_at, gpu_at
 
@@ -107,7 +108,7 @@ def choose_span(r, f, t, limit):
     fn = fn_at(r["fn"], f)
     best, fewest, least = NONE, 0, math.inf
     for lead in range(r["gpus"]):
-        if suits(fn, gpu_at(r["gpu"], lead)) and _leads(r, lead):
+        if admits(r, f, lead, NONE) and _leads(r, lead):
             first, clear, total = _pick(r, f, lead, t, limit)
             if first != NONE and (
                 best == NONE or clear < fewest or (clear == fewest and total < least)
@@ -127,7 +128,8 @@ def span_fits(r, f, empty):
     fn = fn_at(r["fn"], f)
     for lead in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], lead)
-        if not suits(fn, gpu) or not _leads(r, lead):
+        usable = suits(fn, gpu) if empty else admits(r, f, lead, NONE)
+        if not usable or not _leads(r, lead):
             continue
         found = 0
         g = lead

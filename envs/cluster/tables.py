@@ -32,6 +32,8 @@ NONE = -1
 FREE, STARTING, READY, FETCHING, SHARD = 0, 1, 2, 3, 4
 """States of an instance slot; FETCHING brings a host copy and holds no device memory, SHARD is a
 further GPU of an instance that spans several (spans.py)."""
+UP, DRAINING, OFF, BOOTING = 0, 1, 2, 3
+"""States of a node (capacity.py)."""
 ABSENT, THERE, COMING = 0, 1, 2
 """States of a copy in host memory or on a disk."""
 WARM, COLD, DROPPED, HOST, FAILED, PEER, REMOTE, IN_FLIGHT = 0, 1, 2, 3, 4, 5, 6, 255
@@ -53,7 +55,7 @@ FN = np.dtype(
         ("min_batch", "i8"), ("max_batch", "i8"), ("max_instances", "i8"), ("drop_head", "i8"),
         ("gpu_class", "i8"), ("host_eviction_score", "f8"),
         # instances and queue
-        ("n", "i8"), ("idle", "i8"), ("busy", "i8"), ("loading", "i8"),
+        ("n", "i8"), ("leaving", "i8"), ("idle", "i8"), ("busy", "i8"), ("loading", "i8"),
         ("open_head", "i8"), ("open_tail", "i8"), ("q_head", "i8"), ("q_tail", "i8"),
         ("queued", "i8"), ("inflight", "i8"), ("waiting", "i8"), ("next_waiting", "i8"),
         ("freq", "f8"), ("prio", "f8"), ("peers", "i8"), ("order_timer", "f8"),
@@ -76,6 +78,9 @@ FN = np.dtype(
         ("acc_late", "i8"), ("decision", "i8"),
         # GPUs that an instance spans
         ("gpus", "i8"),
+        # its targets: where they stand, how many by tier, shares of its requests (placed.py)
+        ("target_first", "i8"), ("target_n", "i8"), ("placed", "i8"), ("hosted", "i8"),
+        ("weighted", "i8"), ("turn", "f8"),
     ],
     align=True,
 )  # fmt: skip
@@ -89,7 +94,7 @@ INST = np.dtype(
         ("left", "f8"), ("rate", "f8"), ("now_rate", "f8"), ("through", "i8"),
         ("compression", "f8"), ("moves", "i8"), ("disk", "i8"),
         ("peer_prev", "i8"), ("peer_next", "i8"), ("ends", "f8"),
-        ("owner", "i8"), ("shard", "i8"), ("legs", "i8"),
+        ("owner", "i8"), ("shard", "i8"), ("legs", "i8"), ("pinned", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -101,7 +106,7 @@ GPU = np.dtype(
         ("running", "i8"), ("run_head", "i8"), ("run_tail", "i8"), ("listed", "i8"),
         ("last", "i8"),
         ("t", "f8"), ("busy_s", "f8"), ("loading_s", "f8"), ("idle_s", "f8"), ("off_s", "f8"),
-        ("byte_s", "f8"), ("peak", "i8"), ("pick", "i8"),
+        ("byte_s", "f8"), ("peak", "i8"), ("pick", "i8"), ("closed", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -112,6 +117,8 @@ NODE = np.dtype(
         ("pipelined", "i8"), ("host_cap", "i8"), ("host_used", "i8"), ("host_peak", "i8"),
         ("host_t", "f8"), ("host_byte_s", "f8"), ("host_clock", "f8"), ("demotion", "i8"),
         ("disk_cap", "i8"), ("disk_used", "i8"), ("disk_peak", "i8"), ("disk_loose", "i8"),
+        ("kind", "i8"), ("rank", "i8"), ("boot_s", "f8"),
+        ("wanted", "i8"), ("state", "i8"), ("stamp", "i8"), ("up_t", "f8"), ("up_s", "f8"),
     ],
     align=True,
 )  # fmt: skip
@@ -135,6 +142,15 @@ KEPT = np.dtype([("key", "f8"), ("pos", "i8"), ("fn", "i8")], align=True)
 FG = np.dtype([("n", "i8"), ("ready", "i8"), ("active", "i8"), ("payer", "i8")], align=True)
 """A family on a GPU: its instances, those that are ready, those that load or work; and the function
 that the shared weights are charged to."""
+TARGET = np.dtype(
+    [
+        ("gpu", "i8"), ("kind", "i8"), ("tier", "i8"), ("min", "i8"), ("max", "i8"),
+        ("weight", "f8"), ("n", "i8"), ("pinned", "i8"), ("turn", "f8"),
+    ],
+    align=True,
+)  # fmt: skip
+"""A row of the targets that stand: what it names and asks for; how many instances (or host copies)
+it covers, those of them that are held for its floor, and its turn among the shares."""
 CF = np.dtype([("alpha_s", "f8"), ("beta_s", "f8")], align=True)
 """A function on a class of GPU: its service times."""
 ORDER = np.dtype([("fn", "i8"), ("score", "f8"), ("until", "f8")], align=True)
@@ -177,7 +193,7 @@ SCRATCH = np.dtype(
 _TABLES = (
     "fn", "inst", "node", "gpu", "nf", "gf", "fg", "cf", "link", "req", "heap", "order", "effect",
     "store", "kept", "scratch", "arrival", "function", "service", "cold_service", "param", "hybrid",
-    "theta",
+    "theta", "target",
 )  # fmt: skip
 ROW = np.dtype(
     [(name, "i8") for name in _TABLES]
@@ -196,13 +212,15 @@ ROW = np.dtype(
         ("order_rule", "i8"), ("drop_overload", "i8"), ("need_full", "i8"), ("clone", "i8"),
         ("ttl_start", "i8"), ("ttl_lazy", "i8"), ("freq_instance", "i8"), ("clock_assign", "i8"),
         ("quantum", "f8"), ("futile", "i8"), ("host_eviction", "i8"),
+        # whether targets or nodes wanted were ever ordered; new targets are to be taken up
+        ("placing", "i8"), ("retarget", "i8"),
         # prices and clocks
         ("clock", "f8"), ("price", "f8"), ("price_t", "f8"), ("price_sum", "f8"),
         ("link_price", "f8"),
         ("rent", "f8"), ("host_rent", "f8"), ("load_price", "f8"), ("drop_price", "f8"),
         ("first_bin", "f8"),
         # memory of all GPUs
-        ("cap", "i8"), ("used", "i8"), ("evictable", "i8"),
+        ("cap", "i8"), ("used", "i8"), ("evictable", "i8"), ("off", "i8"),
         # host memory of all nodes
         ("host_cap", "i8"), ("host_used", "i8"),
         # population history (shared prior of the forecasts)
@@ -248,6 +266,7 @@ def _reference(dtype: np.dtype[Any]) -> Any:
 fn_at, inst_at, gpu_at, gf_at = _reference(FN), _reference(INST), _reference(GPU), _reference(GF)
 node_at, nf_at, cf_at = _reference(NODE), _reference(NF), _reference(CF)
 fg_at, store_at, kept_at = _reference(FG), _reference(STORE), _reference(KEPT)
+target_at = _reference(TARGET)
 link_at, req_at, event_at = _reference(LINK), _reference(REQ), _reference(EVENT)
 effect_at, f8_at, i4_at = _reference(EFFECT), _reference(F8), _reference(I4)
 order_at, scratch_at = _reference(ORDER), _reference(SCRATCH)

@@ -8,6 +8,7 @@ import numpy as np
 from small_clusters import FETCHING, FREE, HEAP_RULES, READY, SHARD, STARTING
 
 from stoker.envs.cluster.simulation import Simulation
+from stoker.envs.cluster.tables import BOOTING, DRAINING, OFF, UP
 
 NONE = -1
 
@@ -21,6 +22,8 @@ def check_row(sim: Simulation, k: int, live: tuple[int, Any] | None = None) -> N
     fn = sim.state.fn[k][: int(row["fns"])]
     check_gpus(sim, k)
     check_functions(sim, k)
+    check_targets(sim, k)
+    check_nodes(sim, k)
     assert row["free_n"] == np.count_nonzero(inst["state"] == FREE)
     assert row["loads_now"] == np.count_nonzero(inst["state"] == STARTING)
     assert row["queued"] == fn["queued"].sum()
@@ -131,7 +134,7 @@ def check_gpus(sim: Simulation, k: int) -> None:
     for g in range(int(row["gpus"])):
         gpu = sim.state.gpu[k, g]
         here = inst[((inst["state"] == STARTING) | (inst["state"] == READY)) & (inst["gpu"] == g)]
-        idle = here[(here["state"] == READY) & (here["inflight"] == 0)]
+        idle = here[(here["state"] == READY) & (here["inflight"] == 0) & (here["pinned"] == 0)]
         own, families = fn["bytes"] - fn["shared"], fn["family"]
         shared = {int(families[f]): int(fn["shared"][f]) for f in here["fn"] if families[f] >= 0}
         needed = {int(families[f]) for f in here["fn"][~np.isin(here, idle)]}
@@ -194,12 +197,65 @@ def check_functions(sim: Simulation, k: int) -> None:
         for g in range(int(row["gpus"])):
             slot = sim.state.gf[k][g * fns + f]
             assert slot["n"] == np.count_nonzero(here & (parts["gpu"] == g))
-            assert slot["idle"] == np.count_nonzero(rest & (parts["gpu"] == g))
+            idle = rest & (parts["gpu"] == g) & (parts["pinned"] == 0)
+            assert slot["idle"] == np.count_nonzero(idle)
         if sim.rules.scale_out == "wait_vs_cold":
             check_peers(inst, fn, np.flatnonzero(mine))
         check_open_list(
             sim, inst, fn, np.flatnonzero(ready & (inst["inflight"] < fn["concurrency"]))
         )
+
+
+def check_targets(sim: Simulation, k: int) -> None:
+    """Every target counts what it covers, and holds no more than its floor."""
+    row, state = sim.state.rows[k], sim.state
+    inst = state.inst[k][np.isin(state.inst[k]["state"], [STARTING, READY])]
+    used = 0
+    for f in range(int(row["fns"])):
+        fn = state.fn[k, f]
+        mine = inst[inst["fn"] == f]
+        table = state.target[k][int(fn["target_first"]) :][: int(fn["target_n"])]
+        used += len(table)
+        assert fn["placed"] == np.count_nonzero(table["tier"] == 0)
+        assert np.all(mine["pinned"][mine["pinned"] > 0] - 1 >= fn["target_first"])
+        for j, target in enumerate(table):
+            if target["tier"] == 0:
+                kind, at = state.gpu[k]["kind"][mine["gpu"]], mine["gpu"]
+                held = mine[mine["pinned"] == 1 + fn["target_first"] + j]
+                assert target["pinned"] == len(held) <= target["min"]
+            else:
+                copies = state.nf[k].reshape(-1)[: int(row["nodes"] * row["fns"])]
+                at = np.flatnonzero(copies.reshape(-1, int(row["fns"]))["state"][:, f] != 0)
+                kind = state.node[k]["kind"][at]
+            named = at == at
+            if target["gpu"] != NONE:
+                g = int(target["gpu"])
+                named = at == (g if target["tier"] == 0 else state.gpu[k]["node"][g])
+            elif target["kind"] != NONE:
+                named = kind == target["kind"]
+            assert target["n"] == np.count_nonzero(named)
+    assert used == 0 or used <= state.target.shape[1]
+
+
+def check_nodes(sim: Simulation, k: int) -> None:
+    """What is off is empty; what leaves is counted; the lowest nodes of a class are wanted."""
+    row, state = sim.state.rows[k], sim.state
+    node, gpu = state.node[k][: int(row["nodes"])], state.gpu[k][: int(row["gpus"])]
+    inst = state.inst[k][np.isin(state.inst[k]["state"], [STARTING, READY])]
+    away = np.isin(node["state"], [OFF, BOOTING])
+    assert np.array_equal(gpu["closed"] == 1, node["state"][gpu["node"]] != UP)
+    assert np.all(gpu["used"][away[gpu["node"]]] == 0) and np.all(node["host_used"][away] == 0)
+    assert row["off"] == gpu["cap"][away[gpu["node"]]].sum()
+    for f in range(int(row["fns"])):
+        mine = inst[inst["fn"] == f]
+        assert state.fn[k, f]["leaving"] == gpu["closed"][mine["gpu"]].sum()
+    draining = node["state"] == DRAINING
+    loads = state.inst[k]["node"][state.inst[k]["state"] == FETCHING]
+    for n in np.flatnonzero(draining):
+        assert np.any(inst["node"] == n) or n in loads  # else it would be off
+    wanted = np.isin(node["state"], [UP, BOOTING])
+    assert np.array_equal(wanted, node["wanted"] == 1)
+    assert np.all(node["up_s"] <= row["now"] + 1e-9)
 
 
 def check_peers(inst: Any, fn: Any, mine: Any) -> None:

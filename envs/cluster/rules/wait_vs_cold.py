@@ -15,7 +15,17 @@ from __future__ import annotations
 
 from stoker.envs.cluster.gpu_class import times_on
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.tables import HOST, NONE, REMOTE, STARTING, fn_at, inst_at, nf_at, req_at
+from stoker.envs.cluster.tables import (
+    HOST,
+    NONE,
+    REMOTE,
+    STARTING,
+    fn_at,
+    gpu_at,
+    inst_at,
+    nf_at,
+    req_at,
+)
 
 WAIT_VS_COLD = 2
 """Its code among the rules of scale-out; the list of instances is kept for it alone."""
@@ -120,7 +130,9 @@ def slot_is_sooner(r, f, t):
     while i != NONE and unserved > 0:
         inst = inst_at(r["inst"], i)
         slots, batch_s = fn["concurrency"], _batch_s(r, inst)
-        if inst["state"] == STARTING:
+        if r["placing"] and gpu_at(r["gpu"], inst["gpu"])["closed"]:
+            pass
+        elif inst["state"] == STARTING:
             loaded = inst["last_start"] + _load_s(r, inst)
             unserved -= _begin_by(max(loaded, t), ready, slots, batch_s)
         else:
