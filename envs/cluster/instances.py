@@ -269,7 +269,8 @@ def _demotion_s(r, n, f, g):
     """How long a host copy is on its way down from GPU g; on a real backend orders take turns."""
     if r["live"] or not node_at(r["node"], n)["demotion"]:
         return 0.0
-    return fn_at(r["fn"], f)["weights"] / link_at(r["link"], r["nodes"] + g)["rate"]
+    fn = fn_at(r["fn"], f)
+    return fn["weights"] / fn["gpus"] / link_at(r["link"], r["nodes"] + g)["rate"]
 
 
 @njit
