@@ -24,6 +24,8 @@ POLICIES = {
     "lru": "stoker.baselines.lru.Lru",
     "faascache": "stoker.baselines.faascache.FaasCache",
     "hybrid_histogram": "stoker.baselines.hybrid_histogram.HybridHistogram",
+    "icebreaker": "stoker.baselines.icebreaker.IceBreaker",
+    "torpor": "stoker.baselines.torpor.Torpor",
     "hazard": "stoker.baselines.hazard.HazardIndex",
     "alpaserve": "stoker.baselines.alpaserve.AlpaServe",
     "hpa": "stoker.baselines.hpa.HpaNodes",

@@ -97,6 +97,17 @@ SPACES: dict[str, dict[str, Range | Choice]] = {
         "prewarm": Choice((True, False)),
         "eviction": Choice(("lru", "greedy_dual")),
     },
+    "icebreaker": {
+        "variant": Choice(("paper", "public")),
+        "window": Choice((60, 30, 120)),
+        "harmonics": Choice((10, 5, 20)),
+        "cut_low": Range(0.0, 0.5, 0.33),
+        "cut_high": Range(0.5, 1.0, 0.66),
+    },
+    "torpor": {
+        "eviction": Choice(("lru", "greedy_dual", "freq")),
+        "order": Choice(("edf", "fcfs", "collation")),
+    },
     "hazard": {
         "slow_decay": Range(0.8, 0.999, 0.97),
         "prior_weight": Range(0.01, 3.0, 0.1, log=True),
@@ -245,5 +256,9 @@ def _target(name: str) -> str:
 
 def _fixed(name: str, scale: float) -> Node:
     """Times that are not searched but follow the trace's."""
-    times = {"hybrid_histogram": {"minute_s": 60.0}, "hpa": {"tick_s": 15.0}}.get(name, {})
-    return {key: value * scale for key, value in times.items()}
+    times = {
+        "hybrid_histogram": {"minute_s": 60.0},
+        "icebreaker": {"tick_s": 60.0},
+        "hpa": {"tick_s": 15.0},
+    }
+    return {key: value * scale for key, value in times.get(name, {}).items()}

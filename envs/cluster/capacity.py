@@ -13,7 +13,6 @@ from __future__ import annotations
 from stoker.envs.cluster.events import NODE, push
 from stoker.envs.cluster.instances import remove_instance
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.order import listed_fn, slot_of
 from stoker.envs.cluster.placed import unpin
 from stoker.envs.cluster.power import count_off, part
 from stoker.envs.cluster.tables import (
@@ -32,15 +31,21 @@ from stoker.envs.cluster.tables import (
 
 
 @njit
+def _is_on(inst, n):
+    return inst["node"] == n and (inst["state"] == STARTING or inst["state"] == READY)
+
+
+@njit
 def _set_closed(r, n, flag):
     """Close (1) or open (0) the GPUs of node n; count the instances that leave with them."""
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         if gpu["node"] == n:
             gpu["closed"] = flag
-            for k in range(gpu["listed"]):
-                f = listed_fn(r, g, k)
-                fn_at(r["fn"], f)["leaving"] += (2 * flag - 1) * slot_of(r, g, f)["n"]
+    for i in range(r["insts"]):
+        inst = inst_at(r["inst"], i)
+        if _is_on(inst, n):
+            fn_at(r["fn"], inst["fn"])["leaving"] += 2 * flag - 1
 
 
 @njit
@@ -50,8 +55,8 @@ def _drain(r, n, t):
     _set_closed(r, n, 1)
     for i in range(r["insts"]):
         inst = inst_at(r["inst"], i)
-        if (inst["state"] == STARTING or inst["state"] == READY) and inst["node"] == n:
-            unpin(r, inst)
+        if _is_on(inst, n):
+            unpin(r, i)
     for f in range(r["fns"]):
         i = fn_at(r["fn"], f)["open_head"]
         while i != NONE:

@@ -41,6 +41,8 @@ class Decision:
     """...and keep that instance this long. Shape: (B, F)"""
     eviction_score: Floats | None = None
     """Under rule `score` the lowest goes first. Shape: (B, F)"""
+    host_eviction_score: Floats | None = None
+    """Likewise of the copies in host memory, under rule host_eviction=score. Shape: (B, F)"""
     min_batch: Ints | None = None
     """Start a batch at this many requests... Shape: (B, F)"""
     batch_wait_s: Floats | None = None
@@ -158,7 +160,8 @@ _FLOOR = {
     "drop_head": 0,
     "gpu_class": -1,
 }
-_SAFE = {"prewarm_after_s": np.inf, "eviction_score": 0.0}
+_SAFE = {"prewarm_after_s": np.inf}
+_SCORES = ("eviction_score", "host_eviction_score")
 
 
 def legalize(
@@ -198,7 +201,7 @@ def legalize(
             continue
         asked = np.asarray(asked)
         safe = np.where(np.isnan(asked), _SAFE.get(name, _FLOOR.get(name, 0.0)), asked)
-        if name != "eviction_score":
+        if name not in _SCORES:
             safe = np.clip(safe, _FLOOR[name], ceilings.get(name, np.inf))
         if name == "prewarm_after_s" and not capabilities.prewarm:
             safe = np.full_like(safe, np.inf)

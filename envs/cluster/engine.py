@@ -9,6 +9,7 @@ import math
 
 from stoker.envs.cluster.bill import charge, touch_gpu, touch_host, touch_price
 from stoker.envs.cluster.capacity import come_up, follow_orders
+from stoker.envs.cluster.disk_tier import leave_disk
 from stoker.envs.cluster.events import (
     BATCH,
     DONE,
@@ -21,7 +22,7 @@ from stoker.envs.cluster.events import (
     pop,
 )
 from stoker.envs.cluster.floors import take_up, uphold
-from stoker.envs.cluster.host_tier import arrive_host, copy_of, review_host
+from stoker.envs.cluster.host_tier import arrive_host, copy_of, rescore_host, review_host
 from stoker.envs.cluster.instances import (
     expiry_of,
     give_free,
@@ -38,6 +39,7 @@ from stoker.envs.cluster.power import part
 from stoker.envs.cluster.requests import dequeue, drop
 from stoker.envs.cluster.scaling import fits, prewarm, scale, serve_waiting, wait_for_memory
 from stoker.envs.cluster.service import _claim, _run, arrive, complete, dispatch
+from stoker.envs.cluster.span_loads import leg_over
 from stoker.envs.cluster.tables import (
     FETCHING,
     NONE,
@@ -60,6 +62,8 @@ def alive(r, i, t):
     inst = inst_at(r["inst"], i)
     f = inst["fn"]
     fn = fn_at(r["fn"], f)
+    if inst["disk"]:
+        leave_disk(r, i, t)
     if inst["state"] == FETCHING:
         arrive_host(r, inst["node"], f, t)
         give_free(r, i)
@@ -111,7 +115,8 @@ def _prewarm_due(r, f, t):
 
 @njit
 def _after_phase(r, i, t):
-    if next_phase(r, i, t):
+    i = leg_over(r, i)
+    if i != NONE and next_phase(r, i, t):
         alive(r, i, t)
 
 
@@ -168,7 +173,7 @@ def advance(r, until):
     last = until >= r["horizon"]
     until = min(until, r["horizon"])
     while True:
-        if r["free_n"] == 0:
+        if r["free_n"] < r["spans"]:
             return FULL_INSTANCES
         if r["heap_cap"] - r["heap_n"] < r["queued"] + r["fns"] + RESERVE:
             return FULL_HEAP
@@ -240,6 +245,7 @@ def obey(r, f):
                 set_expiry(r, i)
         i = following
     if fn["hosts"] > 0:
+        rescore_host(r, f)
         for n in range(r["nodes"]):
             review_host(r, n, f, t)
     if fn["prewarm_host"]:

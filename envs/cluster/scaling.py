@@ -14,6 +14,7 @@ from stoker.envs.cluster.placed import admits, standing
 from stoker.envs.cluster.rules.placement import FIRST_FIT, placement_cost
 from stoker.envs.cluster.rules.wait_vs_cold import WAIT_VS_COLD, slot_is_sooner
 from stoker.envs.cluster.sharing import bytes_on
+from stoker.envs.cluster.span_placement import choose_span, span_fits
 from stoker.envs.cluster.tables import NONE, fn_at, gpu_at, inst_at
 from stoker.envs.cluster.turns import claimant, may_load, next_for_memory
 
@@ -24,13 +25,16 @@ SPARE = 32
 
 @njit
 def choose_gpu(r, f, t, limit, k):
-    """Make room for f on some GPU and return it, or NONE. `limit`: see `make_room`.
+    """Make room for f on some GPU, or on all it spans; return it, or NONE. `limit`: `make_room`.
 
     k: the target that the instance is for, NONE = any GPU that f may use.
 
     Among GPUs with free room the placement rule's choice; else among those that idle instances
     could make room on.
     """
+    fn = fn_at(r["fn"], f)
+    if fn["gpus"] > 1:
+        return choose_span(r, f, t, limit, k)
     best = NONE
     least = math.inf
     for g in range(r["gpus"]):
@@ -81,6 +85,8 @@ def wait_for_memory(r, f):
 def fits(r, f):
     """Whether some GPU of the class that it may use can hold an instance of f at all."""
     fn = fn_at(r["fn"], f)
+    if fn["gpus"] > 1:
+        return span_fits(r, f, True)
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         if gpu["cap"] >= fn["bytes"] and suits(fn, gpu):
@@ -113,7 +119,7 @@ def scale(r, f, t):
     while standing(fn) < wanted:
         if r["scale_out"] == WAIT_VS_COLD and slot_is_sooner(r, f, t):
             return True
-        if r["free_n"] == 0 or r["heap_cap"] - r["heap_n"] < r["fns"] + SPARE:
+        if r["free_n"] < fn["gpus"] or r["heap_cap"] - r["heap_n"] < r["fns"] + SPARE:
             r["starved"] = 1
             return False
         if not _start(r, f, t):
@@ -163,7 +169,7 @@ def prewarm(r, f, t, keep_s):
     fn = fn_at(r["fn"], f)
     if standing(fn) >= fn["max_instances"]:
         return False
-    if r["free_n"] == 0:
+    if r["free_n"] < fn["gpus"]:
         r["refused"] += 1
         return False
     limit = 0.0

@@ -223,10 +223,12 @@ class Simulation:
     def _wanted(self) -> int:
         """Most instance slots that obeying the standing orders can take in one row."""
         fn, gpu = self.state.fn, self.state.gpu
-        fit = gpu["cap"].sum(axis=1, dtype=np.float64)[:, None] // np.maximum(fn["bytes"], 1)
+        whole = np.maximum(fn["bytes"] * fn["gpus"], 1)
+        fit = gpu["cap"].sum(axis=1, dtype=np.float64)[:, None] // whole
         loads = np.minimum(np.maximum(fn["prewarm"] - fn["n"], 0), np.minimum(fit, MOST_LOADS))
-        slots = loads.sum(axis=1) + fn["prewarm_host"].sum(axis=1) + self.state.rows["queued"]
-        slots += np.minimum(self.state.target["min"], MOST_LOADS).sum(axis=1)
+        slots = (loads * fn["gpus"]).sum(axis=1) + fn["prewarm_host"].sum(axis=1)
+        floors = np.minimum(self.state.target["min"], MOST_LOADS).sum(axis=1)
+        slots += (self.state.rows["queued"] + floors) * self.state.rows["spans"]
         return int(slots.max())
 
     def snapshot(self) -> Snapshot:

@@ -13,6 +13,7 @@ from stoker.envs.cluster.errors import SpecError, require
 from stoker.envs.cluster.function import Function, Service
 from stoker.envs.cluster.node import Gpu, Link, Node
 from stoker.envs.cluster.ruleset import Rules
+from stoker.envs.cluster.span_spec import check_span
 
 __all__ = [
     "CHOICES",
@@ -87,7 +88,9 @@ class Cluster:
                 raise SpecError(at, f.shared_gib, f"{shared[f.family]} (as all of its family)")
         largest = max(g.memory_gib for g in self.gpus)
         for f in self.functions:
-            if f.device_gib > largest and not self.drop_oversized:
+            if f.gpus > 1:
+                check_span(f, nodes, self.drop_oversized)
+            elif f.device_gib > largest and not self.drop_oversized:
                 at = f"function[{f.name}].device_gib"
                 raise SpecError(at, f.device_gib, f"<= {largest} (largest GPU)")
         require(self.first_bin_s > 0.0, "cluster.first_bin_s", self.first_bin_s, "> 0")

@@ -33,6 +33,7 @@ from stoker.envs.cluster.tables import (
     HYBRID,
     IN_FLIGHT,
     INST,
+    KEPT,
     LINK,
     NF,
     NODE,
@@ -41,6 +42,7 @@ from stoker.envs.cluster.tables import (
     REQ,
     ROW,
     SCRATCH,
+    STORE,
     TARGET,
     UP,
 )
@@ -64,7 +66,7 @@ NOTHING = Workload(np.zeros(0), np.zeros(0, np.int32), (), 1.0)
 
 STRIDED = (
     "fn", "node", "gpu", "link", "nf", "gf", "fg", "cf", "order", "inst", "heap", "effect",
-    "hybrid", "scratch", "target",
+    "hybrid", "scratch", "store", "kept", "target",
 )  # fmt: skip
 """Tables that have a part for every row."""
 
@@ -115,8 +117,10 @@ class State:
         self.fn = np.zeros((b, f), FN)
         self.gpu = np.zeros((b, g), GPU)
         self.node = np.zeros((b, m), NODE)
-        self.link = np.zeros((b, 2 * m + g), LINK)
+        self.link = np.zeros((b, 3 * m + g), LINK)
         self.nf = np.zeros((b, m * f), NF)
+        self.store = np.zeros((b, 2 * m), STORE)
+        self.kept = np.zeros((b, 2 * m * f), KEPT)
         self.cf = np.zeros((b, c * f), CF)
         self.fg = np.zeros((b, g * size.families), FG)
         self.gf = np.zeros((b, g * f), GF)
@@ -140,13 +144,13 @@ class State:
         self.size.check(cluster)
         for table in (
             self.rows, self.fn, self.node, self.gpu, self.link, self.nf, self.gf, self.fg, self.cf,
-            self.hybrid, self.target,
+            self.hybrid, self.store, self.kept, self.target,
         ):  # fmt: skip
             table[k] = np.zeros((), table.dtype)
         row = self.rows[k]
         self.inst[k] = new_instances(1, self.inst.shape[1])[0]
         reset_functions(self.fn[k])
-        self.gf[k]["pos"] = NONE
+        self.gf[k]["pos"] = self.kept[k]["pos"] = NONE
         for name in ("wait_head", "wait_tail", "pending"):
             row[name] = NONE
         row["free_n"] = self.inst.shape[1]

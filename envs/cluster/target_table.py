@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.fill import to_bytes
-from stoker.envs.cluster.spec import Cluster
+from stoker.envs.cluster.spec import Cluster, Function
 from stoker.envs.cluster.tables import TARGET
 from stoker.envs.cluster.targets import ANY, DEVICE, HOST, NO_LIMIT, Targets
 
@@ -38,6 +38,8 @@ class _Room:
     def instances(self, f: int, gpus: list[int], asked: int) -> int:
         """Take room for so many instances of f on these GPUs; return how many fit."""
         spec, left = self.cluster.functions[f], asked
+        if spec.gpus > 1:
+            return self._spans(spec, gpus, asked)
         own = to_bytes(spec.device_gib) - to_bytes(spec.shared_gib)
         for g in gpus:
             known = (g, spec.family) in self.families
@@ -48,6 +50,23 @@ class _Room:
                 self.families.add((g, spec.family))
                 left -= take
         return asked - left
+
+    def _spans(self, spec: Function, gpus: list[int], asked: int) -> int:
+        """Likewise where each takes several GPUs of a class on a node."""
+        share, found = to_bytes(spec.device_gib / spec.gpus), 0
+        specs = self.cluster.gpus
+        while found < asked:
+            alike: dict[tuple[int, str], list[int]] = {}
+            for g in gpus:
+                if self.device[g] >= share:
+                    alike.setdefault((self.node[g], specs[g].kind), []).append(g)
+            taken = next((some for some in alike.values() if len(some) >= spec.gpus), None)
+            if taken is None:
+                break
+            for g in taken[: spec.gpus]:
+                self.device[g] -= share
+            found += 1
+        return found
 
     def host_copies(self, f: int, nodes: list[int], asked: int) -> int:
         """Likewise for host copies, of which a node holds one."""

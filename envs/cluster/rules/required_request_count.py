@@ -15,12 +15,16 @@ from stoker.envs.cluster.placed import admits, standing
 from stoker.envs.cluster.requests import head_arrival
 from stoker.envs.cluster.rules.params import ORDER_MAX_WAIT, ORDER_REQUIRED_REQUESTS
 from stoker.envs.cluster.sharing import bytes_on
+from stoker.envs.cluster.span_placement import span_fits
 from stoker.envs.cluster.tables import NONE, f8_at, fn_at, gpu_at
 
 
 @njit
 def _has_room(r, f):
     """Whether some GPU that f may use has free memory for what f would take there."""
+    fn = fn_at(r["fn"], f)
+    if fn["gpus"] > 1:
+        return span_fits(r, f, False)
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         if admits(r, f, g, NONE) and gpu["cap"] - gpu["used"] >= bytes_on(r, f, g):
