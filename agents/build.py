@@ -140,7 +140,7 @@ def build_cluster(
 
 
 def _complete(hardware: Node, node: Mapping[str, Any]) -> Node:
-    """Give a node how it loads, its disk and its network."""
+    """Give a node how it loads, its disk, its network and how long it takes to come up."""
     network = node["network"]
     if network is not None:
         network = _build("cluster.network", Link, network)

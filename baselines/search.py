@@ -260,5 +260,5 @@ def _fixed(name: str, scale: float) -> Node:
         "hybrid_histogram": {"minute_s": 60.0},
         "icebreaker": {"tick_s": 60.0},
         "hpa": {"tick_s": 15.0},
-    }
-    return {key: value * scale for key, value in times.get(name, {}).items()}
+    }.get(name, {})
+    return {key: value * scale for key, value in times.items()}

@@ -25,8 +25,8 @@ CHOICES = {
     "link.discipline": ("fair", "fifo"),
     "gpu.sharing": ("parallel", "exclusive"),
     "node.loading": ("sequential", "pipelined"),
-    "objective.billing": ("memory", "gpu", "node"),
     "node.demotion": ("instant", "copy"),
+    "objective.billing": ("memory", "gpu", "node"),
 }  # fmt: skip
 
 

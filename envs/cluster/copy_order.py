@@ -17,7 +17,7 @@ def kept_of(r, s, f):
 
 
 @njit
-def _at(r, s, k):
+def listed_copy(r, s, k):
     """Function at place k of store s."""
     return kept_at(r["kept"], s * r["fns"] + k)["fn"]
 
@@ -29,7 +29,7 @@ def _place(r, s, k, f):
 
 
 @njit
-def _before(r, s, f, g):
+def leaves_before(r, s, f, g):
     """Whether f's copy goes before g's; of equal keys that of the lower number."""
     a, b = kept_of(r, s, f)["key"], kept_of(r, s, g)["key"]
     return a < b or (a == b and f < g)
@@ -38,18 +38,19 @@ def _before(r, s, f, g):
 @njit
 def _sift(r, s, k):
     """Move the function at place k to where it belongs, up or down."""
-    f = _at(r, s, k)
+    f = listed_copy(r, s, k)
     n = store_at(r["store"], s)["listed"]
-    while k > 0 and _before(r, s, f, _at(r, s, (k - 1) >> 1)):
-        _place(r, s, k, _at(r, s, (k - 1) >> 1))
+    while k > 0 and leaves_before(r, s, f, listed_copy(r, s, (k - 1) >> 1)):
+        _place(r, s, k, listed_copy(r, s, (k - 1) >> 1))
         k = (k - 1) >> 1
     while 2 * k + 1 < n:
         child = 2 * k + 1
-        if child + 1 < n and _before(r, s, _at(r, s, child + 1), _at(r, s, child)):
-            child += 1
-        if not _before(r, s, _at(r, s, child), f):
+        if child + 1 < n:
+            right = listed_copy(r, s, child + 1)
+            child += leaves_before(r, s, right, listed_copy(r, s, child))
+        if not leaves_before(r, s, listed_copy(r, s, child), f):
             break
-        _place(r, s, k, _at(r, s, child))
+        _place(r, s, k, listed_copy(r, s, child))
         k = child
     _place(r, s, k, f)
 
@@ -74,7 +75,7 @@ def unlist_copy(r, s, f):
     store = store_at(r["store"], s)
     store["listed"] -= 1
     if k != store["listed"]:
-        _place(r, s, k, _at(r, s, store["listed"]))
+        _place(r, s, k, listed_copy(r, s, store["listed"]))
         _sift(r, s, k)
 
 
@@ -90,4 +91,4 @@ def set_key(r, s, f, key):
 @njit
 def next_to_leave(r, s):
     """The function whose copy leaves store s first, or NONE."""
-    return _at(r, s, 0) if store_at(r["store"], s)["listed"] > 0 else NONE
+    return listed_copy(r, s, 0) if store_at(r["store"], s)["listed"] > 0 else NONE

@@ -87,8 +87,8 @@ def fill_nodes(state: State, k: int, cluster: Cluster) -> None:
     for n, node in enumerate(nodes):
         state.node[k, n]["host_cap"] = to_bytes(node.host_gib)
         state.node[k, n]["pipelined"] = node.loading == "pipelined"
-        state.node[k, n]["boot_s"], state.node[k, n]["wanted"] = node.boot_s, 1
         state.node[k, n]["demotion"] = node.demotion == "copy"
+        state.node[k, n]["boot_s"], state.node[k, n]["wanted"] = node.boot_s, 1
         fill_link(link[n], node.disk)
         fill_link(link[m + len(gpus) + n], node.nvlink or Link())
         fill_link(link[2 * m + len(gpus) + n], node.network or Link())

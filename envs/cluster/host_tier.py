@@ -9,13 +9,21 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.bill import charge, touch_host
-from stoker.envs.cluster.copy_order import kept_of, list_copy, next_to_leave, set_key, unlist_copy
+from stoker.envs.cluster.copy_order import (
+    kept_of,
+    leaves_before,
+    list_copy,
+    listed_copy,
+    next_to_leave,
+    set_key,
+    unlist_copy,
+)
 from stoker.envs.cluster.effects import DROP_HOST, effect
 from stoker.envs.cluster.events import HOST_EXPIRE, push
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.placed import copies_change, copy_held, copy_surplus
 from stoker.envs.cluster.rules.host_eviction import HOST_GREEDY_DUAL, HOST_SCORE, host_key
-from stoker.envs.cluster.tables import ABSENT, COMING, NONE, THERE, fn_at, nf_at, node_at
+from stoker.envs.cluster.tables import ABSENT, COMING, NONE, THERE, fn_at, nf_at, node_at, store_at
 
 
 @njit
@@ -36,10 +44,10 @@ def drop_host(r, n, f, t, tell):
     unlist_copy(r, n, f)
     copy["state"] = ABSENT
     copy["timer"] = math.inf
-    if r["placing"]:
-        copies_change(r, n, f, -1)
     if tell:
         copy["uses"] = 0.0
+    if r["placing"]:
+        copies_change(r, n, f, -1)
     fn["held_host"] -= fn["weights"]
     node_at(r["node"], n)["host_used"] -= fn["weights"]
     r["host_used"] -= fn["weights"]
@@ -48,16 +56,12 @@ def drop_host(r, n, f, t, tell):
 
 
 @njit
-def _next_to_leave(r, n):
-    """The function whose copy leaves node n first, or NONE; none that a target holds."""
-    best = next_to_leave(r, n)
-    if best == NONE or r["placing"] == 0 or not copy_held(r, n, best):
-        return best
+def _next_loose(r, n):
+    """The copy that leaves node n first among those that no floor needs, or NONE."""
     best = NONE
-    for f in range(r["fns"]):
-        kept = kept_of(r, n, f)
-        before = best == NONE or kept["key"] < kept_of(r, n, best)["key"]
-        if before and kept["pos"] != NONE and not copy_held(r, n, f):
+    for k in range(store_at(r["store"], n)["listed"]):
+        f = listed_copy(r, n, k)
+        if not copy_held(r, n, f) and (best == NONE or leaves_before(r, n, f, best)):
             best = f
     return best
 
@@ -69,7 +73,9 @@ def host_room(r, n, need, t):
     if need > node["host_cap"]:
         return False
     while node["host_cap"] - node["host_used"] < need:
-        victim = _next_to_leave(r, n)
+        victim = next_to_leave(r, n)
+        if r["placing"] and victim != NONE and copy_held(r, n, victim):
+            victim = _next_loose(r, n)
         if victim == NONE:
             return False
         if r["host_eviction"] == HOST_GREEDY_DUAL:

@@ -93,15 +93,15 @@ class Node:
         require(self.host_gib >= 0.0, "node.host_gib", self.host_gib, ">= 0")
         price = self.host_price_usd_gib_h
         require(price >= 0.0, "node.host_price_usd_gib_h", price, ">= 0")
+        require(self.disk_gib >= 0.0, "node.disk_gib", self.disk_gib, ">= 0")
+        if self.network is None:
+            require(self.disk_gib == math.inf, "node.network", None, "a Link (disk_gib is finite)")
         require(0.0 <= self.boot_s < math.inf, "node.boot_s", self.boot_s, "finite, >= 0")
 
     @property
     def kind(self) -> str:
         """Its class: that of its first GPU."""
         return self.gpus[0].kind
-        require(self.disk_gib >= 0.0, "node.disk_gib", self.disk_gib, ">= 0")
-        if self.network is None:
-            require(self.disk_gib == math.inf, "node.network", None, "a Link (disk_gib is finite)")
 
     def load_s(self, function: Function, source: str = "disk") -> float:
         """Start-up time of a function while nothing else loads.

@@ -29,11 +29,11 @@ EXPERTS = 6
 """Gap forecasts that the plan mixes."""
 NONE = -1
 
-UP, DRAINING, OFF, BOOTING = 0, 1, 2, 3
-"""States of a node (capacity.py)."""
 FREE, STARTING, READY, FETCHING, SHARD = 0, 1, 2, 3, 4
 """States of an instance slot; FETCHING brings a host copy and holds no device memory, SHARD is a
 further GPU of an instance that spans several (spans.py)."""
+UP, DRAINING, OFF, BOOTING = 0, 1, 2, 3
+"""States of a node (capacity.py)."""
 ABSENT, THERE, COMING = 0, 1, 2
 """States of a copy in host memory or on a disk."""
 WARM, COLD, DROPPED, HOST, FAILED, PEER, REMOTE, IN_FLIGHT = 0, 1, 2, 3, 4, 5, 6, 255
@@ -76,11 +76,11 @@ FN = np.dtype(
         ("acc_shadow", "f8"),
         ("acc_wait_s", "f8"), ("acc_load_s", "f8"), ("acc_drops", "i8"), ("acc_requests", "i8"),
         ("acc_late", "i8"), ("decision", "i8"),
+        # GPUs that an instance spans
+        ("gpus", "i8"),
         # its targets: where they stand, how many by tier, shares of its requests (placed.py)
         ("target_first", "i8"), ("target_n", "i8"), ("placed", "i8"), ("hosted", "i8"),
         ("weighted", "i8"), ("turn", "f8"),
-        # GPUs that an instance spans
-        ("gpus", "i8"),
     ],
     align=True,
 )  # fmt: skip

@@ -144,11 +144,11 @@ def clusters(
     )  # fmt: skip
     stores = st.tuples(st.sampled_from([0.0, 0.8, 2.0, 3.5]), links())
     node = st.builds(
-        lambda *fields: Node(*fields[:-2], *fields[-2], *fields[-1]),
+        lambda *fields: Node(*fields[:-3], *fields[-3], *fields[-2:]),
         st.lists(gpu, min_size=1, max_size=3).map(tuple), st.sampled_from([0.0, 2.0, 100.0]),
         st.just(0.01), links(), links(), st.sampled_from(["sequential", "pipelined"]),
         st.sampled_from([None, Link(5.0)]), st.one_of(st.just((math.inf, None)), stores),
-        st.tuples(st.sampled_from(["instant", "copy"]), st.sampled_from([0.0, 0.0, 1.7])),
+        st.sampled_from(["instant", "copy"]), st.sampled_from([0.0, 0.0, 1.7]),
     )  # fmt: skip
     nodes = tuple(draw(st.lists(node, min_size=1, max_size=most_nodes)))
     most = most_gpus(nodes) if spans else 1
