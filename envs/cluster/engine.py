@@ -19,17 +19,20 @@ from stoker.envs.cluster.events import (
     pop,
 )
 from stoker.envs.cluster.host_tier import arrive_host, copy_of, review_host
-from stoker.envs.cluster.instances import expiry_of, give_free, remove_instance, set_expiry
+from stoker.envs.cluster.instances import expiry_of, remove_instance, set_expiry
 from stoker.envs.cluster.jit import entry, njit
+from stoker.envs.cluster.layers import parkable, review_layer, review_layers
 from stoker.envs.cluster.links import finished, leave, relink
 from stoker.envs.cluster.loading import fetch_host, make_ready, next_phase
 from stoker.envs.cluster.order import rescore
 from stoker.envs.cluster.requests import dequeue, drop
 from stoker.envs.cluster.scaling import fits, prewarm, scale, serve_waiting, wait_for_memory
 from stoker.envs.cluster.service import _claim, _run, arrive, complete, dispatch
+from stoker.envs.cluster.slots import give_free
 from stoker.envs.cluster.tables import (
     FETCHING,
     NONE,
+    PARKED,
     event_at,
     f8_at,
     fn_at,
@@ -66,9 +69,12 @@ def alive(r, i, t):
 
 @njit
 def _expire(r, i, t):
-    """The keep-alive timer of instance i fires."""
+    """The keep-alive timer of instance i, or of a parked layer, fires."""
     inst = inst_at(r["inst"], i)
     inst["timer"] = math.inf
+    if inst["state"] == PARKED:
+        review_layer(r, i, t)
+        return
     fn = fn_at(r["fn"], inst["fn"])
     if inst["inflight"] > 0:
         return
@@ -154,7 +160,7 @@ def advance(r, until):
     while True:
         if r["free_n"] == 0:
             return FULL_INSTANCES
-        if r["heap_cap"] - r["heap_n"] < r["queued"] + r["fns"] + RESERVE:
+        if r["heap_cap"] - r["heap_n"] < r["queued"] + r["fns"] + RESERVE + parkable(r):
             return FULL_HEAP
         if r["starved"]:  # slots ran out in the middle of an event: go on where it stopped
             r["starved"] = 0
@@ -223,6 +229,8 @@ def obey(r, f):
             else:
                 set_expiry(r, i)
         i = following
+    if fn["parked"] != NONE:
+        review_layers(r, f, t)
     if fn["hosts"] > 0:
         for n in range(r["nodes"]):
             review_host(r, n, f, t)

@@ -43,19 +43,36 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
     table["weights"] = [to_bytes(f.weights_gib) for f in specs]
     table["gib"] = column(lambda f: f.device_gib)
     table["weights_gib"] = column(lambda f: f.weights_gib)
-    for name in ("runtime_s", "fork_s", "warmup_s", "overlap_s", "slo_s", "compression"):
+    for name in (
+        "sandbox_s", "runtime_s", "fork_s", "warmup_s", "overlap_s", "slo_s", "compression",
+        "lent_s", "lend_after_s",
+    ):  # fmt: skip
         table[name] = column(lambda f, name=name: getattr(f, name))
     table["load_rate"] = column(lambda f: f.load_gib_s / f.compression) * GIB
     table["shared"] = [to_bytes(f.shared_gib) for f in specs]
     families = cluster.families
     found = [families.index(f.family) if f.shared_gib > 0.0 else NONE for f in specs]
     table["family"] = found
+    fill_images(table, cluster)
     table["load_disk_s"] = [cluster.load_s(k, "disk") for k in range(len(specs))]
     table["load_host_s"] = [cluster.load_s(k, "host") for k in range(len(specs))]
     table["cost"] = np.round(table["load_disk_s"] * MS, 9)
     table["cost_size"] = np.maximum(table["gib"] * 1024.0, LEAST_MB)
     table["batch_limit"] = table["max_batch"] = [f.max_batch for f in specs]
     table["concurrency"] = [f.concurrency for f in specs]
+
+
+def fill_images(table: Records, cluster: Cluster) -> None:
+    """Write sizes of parked layers, and who shares a runtime: a ring through `kin`. Shape: (F,)"""
+    table["process_bytes"] = [to_bytes(f.runtime_gib) for f in cluster.functions]
+    table["sandbox_bytes"] = [to_bytes(f.sandbox_gib) for f in cluster.functions]
+    images = {image: k for k, image in enumerate(cluster.images)}
+    table["image"] = [images.get(f.image, NONE) for f in cluster.functions]
+    rings: dict[tuple[str, str], list[int]] = {}
+    for k, function in enumerate(cluster.functions):
+        rings.setdefault(function.image, []).append(k)
+    for ring in rings.values():
+        table["kin"][ring] = ring[1:] + ring[:1]
 
 
 def reset_functions(table: Records) -> None:
@@ -66,7 +83,7 @@ def reset_functions(table: Records) -> None:
     table["min_batch"] = 1
     table["max_instances"] = 2**31 - 1
     links = ("open_head", "open_tail", "q_head", "q_tail", "next_waiting", "peers")
-    for name in (*links, "decision", "left_out", "gpu_class"):
+    for name in (*links, "decision", "left_out", "gpu_class", "parked"):
         table[name] = NONE
     table["last_arrival"] = table["last_idle"] = -np.inf
     table["slow_unit"] = table["fast_unit"] = table["multiplier"] = 1.0
@@ -124,7 +141,7 @@ def fill_row(row: Any, cluster: Cluster, gpus: Records, nodes: Records) -> None:
     """Write sizes, totals and prices of one row."""
     row["fns"], row["nodes"] = len(cluster.functions), len(cluster.all_nodes)
     row["gpus"], row["kinds"] = len(cluster.gpus), len(cluster.kinds)
-    row["families"] = len(cluster.families)
+    row["families"], row["images"] = len(cluster.families), len(cluster.images)
     row["cap"] = min(sum(gpus["cap"].tolist()), UNBOUNDED)
     row["host_cap"] = min(sum(nodes["host_cap"].tolist()), UNBOUNDED)
     wait = cluster.objective.wait_usd_s

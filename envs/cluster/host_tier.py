@@ -8,6 +8,7 @@ from stoker.envs.cluster.bill import charge, touch_host
 from stoker.envs.cluster.effects import DROP_HOST, effect
 from stoker.envs.cluster.events import HOST_EXPIRE, push
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.layers import drop_layer
 from stoker.envs.cluster.tables import ABSENT, COMING, NONE, THERE, fn_at, nf_at, node_at
 
 
@@ -37,11 +38,13 @@ def drop_host(r, n, f, t, tell):
 
 @njit
 def host_room(r, n, need, t):
-    """Free `need` bytes on node n, oldest copies first; return whether there is room."""
+    """Free `need` bytes on node n, parked layers first, then the oldest copies; whether it could."""
     node = node_at(r["node"], n)
     if need > node["host_cap"]:
         return False
     while node["host_cap"] - node["host_used"] < need:
+        if r["images"] > 0 and drop_layer(r, n, t):
+            continue
         victim = NONE
         since = math.inf
         for f in range(r["fns"]):

@@ -19,13 +19,14 @@ from stoker.envs.cluster.host_tier import (
     review_host,
 )
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.layers import park
 from stoker.envs.cluster.order import count_idle, delist, slot_of
 from stoker.envs.cluster.rules.wait_vs_cold import leave_peers
 from stoker.envs.cluster.sharing import make_evictable, make_needed, vacate
+from stoker.envs.cluster.slots import give_free
 from stoker.envs.cluster.tables import (
     ABSENT,
     FETCHING,
-    FREE,
     HOST,
     NONE,
     READY,
@@ -84,33 +85,6 @@ def choose_open(r, f):
     """The listed instance that rule clone_choice reuses, or NONE."""
     fn = fn_at(r["fn"], f)
     return fn["open_tail"] if r["clone"] == MRU or r["clone"] == NEWEST else fn["open_head"]
-
-
-@njit
-def take_free(r):
-    """Take a free instance slot (the caller has checked that there is one)."""
-    i = r["free_head"]
-    inst = inst_at(r["inst"], i)
-    r["free_head"] = inst["next"]
-    r["free_n"] -= 1
-    r["created"] += 1
-    inst["created"] = r["created"]
-    inst["inflight"], inst["open"], inst["queued"], inst["bound"] = 0, 0, 0, NONE
-    inst["link"], inst["through"], inst["prev"], inst["next"] = NONE, NONE, NONE, NONE
-    inst["freq"] = 0.0
-    inst["timer"], inst["keep_until"] = math.inf, 0.0
-    inst["last_start"], inst["idle_since"] = r["now"], r["now"]
-    return i
-
-
-@njit
-def give_free(r, i):
-    """Return a slot."""
-    inst = inst_at(r["inst"], i)
-    inst["state"], inst["next"] = FREE, r["free_head"]
-    inst["created"] = NONE
-    r["free_head"] = i
-    r["free_n"] += 1
 
 
 @njit
@@ -215,7 +189,7 @@ def lose_instance(r, i, t):
 
 
 @njit
-def remove_instance(r, i, t):
+def unload(r, i, t):
     """Take an idle instance off its device; its weights go to the host if that is ordered."""
     inst = inst_at(r["inst"], i)
     f, n, g = inst["fn"], inst["node"], inst["gpu"]
@@ -232,3 +206,13 @@ def remove_instance(r, i, t):
     if r["live"]:
         effect(r, DROP, i, f, g, to_host, 0)
     give_free(r, i)
+
+
+@njit
+def remove_instance(r, i, t):
+    """An idle instance goes: weights and process stay in host memory if that is ordered."""
+    inst = inst_at(r["inst"], i)
+    f, n = inst["fn"], inst["node"]
+    unload(r, i, t)
+    if r["images"] > 0:
+        park(r, n, f, t)

@@ -16,12 +16,14 @@ from stoker.envs.cluster.host_tier import (
     hold_host,
     host_room,
 )
-from stoker.envs.cluster.instances import open_slot, take_free
+from stoker.envs.cluster.instances import open_slot
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.lending import take_process
 from stoker.envs.cluster.links import join
 from stoker.envs.cluster.order import count_idle, enlist, slot_of
 from stoker.envs.cluster.rules.wait_vs_cold import join_peers
 from stoker.envs.cluster.sharing import make_evictable, occupy
+from stoker.envs.cluster.slots import take_free
 from stoker.envs.cluster.tables import (
     COLD,
     FETCHING,
@@ -58,6 +60,7 @@ def start_instance(r, f, g, t):
     fn = fn_at(r["fn"], f)
     gpu = touch_gpu(r, g, t)
     n = gpu["node"]
+    process_s = take_process(r, f, n, t)
     copy = copy_of(r, n, f)
     i = take_free(r)
     inst = inst_at(r["inst"], i)
@@ -81,19 +84,17 @@ def start_instance(r, f, g, t):
         r["loads_peer"] += 1
     else:
         r["loads_disk"] += 1
-    runtime = fn["runtime_s"]
+    new_s = fn["sandbox_s"] + fn["runtime_s"]
     if inst["moves"] < fn["weights"]:
-        weights_s = work - runtime - fn["warmup_s"]
+        weights_s = work - new_s - fn["warmup_s"]
         work -= weights_s * (1.0 - inst["moves"] / fn["weights"])
-    if copy["ready"] > 0 and fn["fork_s"] < runtime:
-        work -= runtime - fn["fork_s"]
-        runtime = fn["fork_s"]
+    work -= new_s - process_s
     charge_load(r, n, f, work)
     if r["live"]:
         effect(r, LOAD, i, f, g, inst["source"], 0)
     else:
         inst["phase"] = RUNTIME
-        push(r, quantize(r, t + runtime), PHASE, i, inst["created"] & 0x7FFFFFFF)
+        push(r, quantize(r, t + process_s), PHASE, i, inst["created"] & 0x7FFFFFFF)
     return i
 
 
@@ -167,7 +168,7 @@ def _roomiest_host(r):
 def fetch_host(r, f, t):
     """Begin to bring a host copy of f (prewarm to the host tier); return whether it could."""
     fn = fn_at(r["fn"], f)
-    if fn["held_host"] > 0 or fn["n"] > 0 or fn["weights"] == 0 or r["free_n"] == 0:
+    if fn["held_host"] > fn["held_parked"] or fn["n"] > 0 or fn["weights"] == 0 or r["free_n"] == 0:
         return False
     n = _roomiest_host(r)
     if not host_room(r, n, fn["weights"], t):

@@ -62,7 +62,7 @@ class Node:
 
     gpus: tuple[Gpu, ...]
     host_gib: float = 0.0
-    """Pinned host memory for weights; 0 = no host tier."""
+    """Pinned host memory for weights and parked layers; 0 = no host tier."""
     host_price_usd_gib_h: float = 0.0
     disk: Link = Link()
     pcie: Link = Link()
@@ -84,7 +84,7 @@ class Node:
         if source == "peer":
             gib_s = 0.0 if self.nvlink is None else self.nvlink.gib_s
             copy_s = function.weights_gib / gib_s if gib_s > 0.0 else math.inf
-            return function.runtime_s + function.warmup_s + copy_s
+            return function.sandbox_s + function.runtime_s + function.warmup_s + copy_s
         pcie_s = function.weights_gib / self.pcie.gib_s
         disk_s = 0.0
         if source == "disk":
@@ -92,4 +92,4 @@ class Node:
             disk_s = function.weights_gib / gib_s
             if self.loading == "pipelined":
                 disk_s = max(disk_s - pcie_s, 0.0)
-        return function.runtime_s + function.warmup_s + pcie_s + disk_s
+        return function.sandbox_s + function.runtime_s + function.warmup_s + pcie_s + disk_s

@@ -116,7 +116,7 @@ class Result:
 
 COUNTERS = (
     "evictions", "expiries", "loads_disk", "loads_host", "loads_peer", "prewarms", "refused",
-    "drops", "served", "failed", "events", "clipped",
+    "drops", "served", "failed", "events", "clipped", "layers_runtime", "layers_sandbox", "lent",
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from stoker.envs.cluster.eviction import access, index_at, make_room, renew
 from stoker.envs.cluster.features import bin_of
 from stoker.envs.cluster.gpu_class import suits
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.layers import parkable
 from stoker.envs.cluster.loading import start_instance
 from stoker.envs.cluster.order import FIRST_SCAN
 from stoker.envs.cluster.rules.placement import FIRST_FIT, placement_cost
@@ -111,7 +112,7 @@ def scale(r, f, t):
     while fn["n"] < wanted:
         if r["scale_out"] == WAIT_VS_COLD and slot_is_sooner(r, f, t):
             return True
-        if r["free_n"] == 0 or r["heap_cap"] - r["heap_n"] < r["fns"] + SPARE:
+        if r["free_n"] == 0 or r["heap_cap"] - r["heap_n"] < r["fns"] + SPARE + parkable(r):
             r["starved"] = 1
             return False
         if not _start(r, f, t):

@@ -191,6 +191,8 @@ class Simulation:
             self.state.grow_instances()
         room = int((self.state.rows["heap_n"] + self.state.rows["queued"]).max())
         room += 4 * fn.shape[1] + 4 * wanted + engine.RESERVE
+        if self.state.size.images:
+            room += self.state.inst.shape[1]  # a timer each: parkable (layers.py)
         if room > self.state.heap.shape[1]:
             self.state.grow_heap(2 * room)
         engine.obey_rows(self.state.rows)

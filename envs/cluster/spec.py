@@ -128,6 +128,12 @@ class Cluster:
         return tuple(dict.fromkeys(f.family for f in self.functions if f.shared_gib > 0.0))
 
     @property
+    def images(self) -> tuple[tuple[str, str], ...]:
+        """The images of its functions, in order of their first, where some leave layers or lend."""
+        layered = any(f.layered for f in self.functions)
+        return tuple(dict.fromkeys(f.image for f in self.functions if layered))
+
+    @property
     def device_gib(self) -> float:
         """Device memory of all GPUs together."""
         return math.fsum(g.memory_gib for g in self.gpus)

@@ -33,6 +33,7 @@ from stoker.envs.cluster.tables import (
     HYBRID,
     IN_FLIGHT,
     INST,
+    LAYER,
     LINK,
     NF,
     NODE,
@@ -62,7 +63,7 @@ NOTHING = Workload(np.zeros(0), np.zeros(0, np.int32), (), 1.0)
 
 STRIDED = (
     "fn", "node", "gpu", "link", "nf", "gf", "fg", "cf", "order", "inst", "heap", "effect",
-    "hybrid",
+    "hybrid", "layer",
 )  # fmt: skip
 """Tables that have a part for every row."""
 
@@ -76,6 +77,7 @@ class Size:
     gpus: int
     kinds: int
     families: int
+    images: int
 
     @classmethod
     def of(cls, clusters: Sequence[Cluster], functions: int = 0, gpus: int = 0) -> Size:
@@ -86,6 +88,7 @@ class Size:
             max(gpus, *(len(c.gpus) for c in clusters)),
             max(len(c.kinds) for c in clusters),
             max(len(c.families) for c in clusters),
+            max(len(c.images) for c in clusters),
         )
 
     def check(self, cluster: Cluster) -> None:
@@ -117,6 +120,7 @@ class State:
         self.nf = np.zeros((b, m * f), NF)
         self.cf = np.zeros((b, c * f), CF)
         self.fg = np.zeros((b, g * size.families), FG)
+        self.layer = np.zeros((b, m * (size.images + 1) if size.images else 0), LAYER)
         self.gf = np.zeros((b, g * f), GF)
         self.order = np.zeros((b, g * f), ORDER)
         self.inst = new_instances(b, max(64, 2 * f))
@@ -144,6 +148,7 @@ class State:
         self.inst[k] = new_instances(1, self.inst.shape[1])[0]
         reset_functions(self.fn[k])
         self.gf[k]["pos"] = NONE
+        self.layer[k]["head"] = self.layer[k]["tail"] = NONE
         for name in ("wait_head", "wait_tail", "pending"):
             row[name] = NONE
         row["free_n"] = self.inst.shape[1]

@@ -28,8 +28,8 @@ EXPERTS = 6
 """Gap forecasts that the plan mixes."""
 NONE = -1
 
-FREE, STARTING, READY, FETCHING = 0, 1, 2, 3
-"""States of an instance slot; FETCHING brings a host copy and holds no device memory."""
+FREE, STARTING, READY, FETCHING, PARKED = 0, 1, 2, 3, 4
+"""States of an instance slot; FETCHING brings a host copy, PARKED is a layer in host memory."""
 ABSENT, THERE, COMING = 0, 1, 2
 """States of a host copy."""
 WARM, COLD, DROPPED, HOST, FAILED, PEER, IN_FLIGHT = 0, 1, 2, 3, 4, 5, 255
@@ -41,10 +41,13 @@ FN = np.dtype(
         ("bytes", "i8"), ("weights", "i8"), ("gib", "f8"), ("weights_gib", "f8"),
         ("runtime_s", "f8"), ("fork_s", "f8"), ("warmup_s", "f8"), ("overlap_s", "f8"),
         ("load_rate", "f8"), ("compression", "f8"), ("family", "i8"), ("shared", "i8"),
+        ("sandbox_s", "f8"), ("lent_s", "f8"), ("lend_after_s", "f8"),
+        ("process_bytes", "i8"), ("sandbox_bytes", "i8"), ("image", "i8"), ("kin", "i8"),
         ("slo_s", "f8"), ("cost", "f8"), ("cost_size", "f8"),
         ("load_disk_s", "f8"), ("load_host_s", "f8"), ("batch_limit", "i8"), ("concurrency", "i8"),
         # standing orders (Decision)
         ("keep_alive_s", "f8"), ("host_keep_alive_s", "f8"),
+        ("runtime_keep_alive_s", "f8"), ("sandbox_keep_alive_s", "f8"),
         ("prewarm_after_s", "f8"), ("prewarm_keep_s", "f8"), ("eviction_score", "f8"),
         ("batch_wait_s", "f8"), ("prewarm", "i8"), ("prewarm_host", "i8"),
         ("min_batch", "i8"), ("max_batch", "i8"), ("max_instances", "i8"), ("drop_head", "i8"),
@@ -55,7 +58,7 @@ FN = np.dtype(
         ("queued", "i8"), ("inflight", "i8"), ("waiting", "i8"), ("next_waiting", "i8"),
         ("freq", "f8"), ("prio", "f8"), ("peers", "i8"), ("order_timer", "f8"),
         ("batches", "i8"), ("service_s", "f8"),
-        ("hosts", "i8"), ("batch_timer", "f8"), ("prewarm_timer", "f8"),
+        ("hosts", "i8"), ("parked", "i8"), ("held_parked", "i8"), ("batch_timer", "f8"), ("prewarm_timer", "f8"),
         # what is known of its traffic (features.py)
         ("arrivals", "i8"), ("gaps", "i8"), ("last_arrival", "f8"), ("last_idle", "f8"),
         ("gap", "f8"), ("gap_bin", "i8"), ("prev_bin", "i8"), ("rate", "f8", (4,)),
@@ -123,6 +126,8 @@ FG = np.dtype([("n", "i8"), ("ready", "i8"), ("active", "i8"), ("payer", "i8")],
 that the shared weights are charged to."""
 CF = np.dtype([("alpha_s", "f8"), ("beta_s", "f8")], align=True)
 """A function on a class of GPU: its service times."""
+LAYER = np.dtype([("head", "i8"), ("tail", "i8")], align=True)
+"""Layers parked on a node: processes of one runtime, or (the last) all empty sandboxes."""
 ORDER = np.dtype([("fn", "i8"), ("score", "f8"), ("until", "f8")], align=True)
 """A place in that order; for scanning rules the score and the time until which it stands."""
 LINK = np.dtype(
@@ -163,12 +168,13 @@ SCRATCH = np.dtype(
 _TABLES = (
     "fn", "inst", "node", "gpu", "nf", "gf", "fg", "cf", "link", "req", "heap", "order", "effect",
     "scratch", "arrival", "function", "service", "cold_service", "param", "hybrid", "theta",
+    "layer",
 )  # fmt: skip
 ROW = np.dtype(
     [(name, "i8") for name in _TABLES]
     + [
         ("fns", "i8"), ("insts", "i8"), ("nodes", "i8"), ("gpus", "i8"), ("kinds", "i8"),
-        ("families", "i8"),
+        ("families", "i8"), ("images", "i8"),
         ("reqs", "i8"),
         ("heap_cap", "i8"), ("heap_n", "i8"), ("effect_cap", "i8"), ("effects", "i8"),
         ("oracle", "i8"),
@@ -194,7 +200,7 @@ ROW = np.dtype(
         ("prior_sum", "f8"), ("prior", "f4", (AGES,)),
         # counters
         ("evictions", "i8"), ("expiries", "i8"), ("loads_disk", "i8"), ("loads_host", "i8"),
-        ("loads_peer", "i8"),
+        ("loads_peer", "i8"), ("layers_runtime", "i8"), ("layers_sandbox", "i8"), ("lent", "i8"),
         ("prewarms", "i8"), ("refused", "i8"), ("drops", "i8"), ("served", "i8"), ("failed", "i8"),
         ("wait_s", "f8"), ("startup_wait_s", "f8"), ("load_s", "f8"), ("late", "i8"),
         ("loads_now", "i8"), ("events", "i8"), ("decisions", "i8"), ("clipped", "i8"),
@@ -230,7 +236,7 @@ def _reference(dtype: np.dtype[Any]) -> Any:
 
 fn_at, inst_at, gpu_at, gf_at = _reference(FN), _reference(INST), _reference(GPU), _reference(GF)
 node_at, nf_at, cf_at = _reference(NODE), _reference(NF), _reference(CF)
-fg_at = _reference(FG)
+fg_at, layer_at = _reference(FG), _reference(LAYER)
 link_at, req_at, event_at = _reference(LINK), _reference(REQ), _reference(EVENT)
 effect_at, f8_at, i4_at = _reference(EFFECT), _reference(F8), _reference(I4)
 order_at, scratch_at = _reference(ORDER), _reference(SCRATCH)
