@@ -97,6 +97,13 @@ SPACES: dict[str, dict[str, Range | Choice]] = {
         "prewarm": Choice((True, False)),
         "eviction": Choice(("lru", "greedy_dual")),
     },
+    "rainbowcake": {
+        "quantile": Range(0.3, 0.99, 0.8),
+        "odds": Range(1.0, 1e8, 249.0, log=True),
+        "floor_s": Range(1.0, 3_600.0, 60.0, log=True, time=True),
+        "prewarm": Choice((True, False)),
+        "eviction": Choice(("lru", "greedy_dual")),
+    },
     "hazard": {
         "slow_decay": Range(0.8, 0.999, 0.97),
         "prior_weight": Range(0.01, 3.0, 0.1, log=True),
@@ -106,6 +113,15 @@ SPACES: dict[str, dict[str, Range | Choice]] = {
         "price_factor": Range(0.1, 10.0, 1.0, log=True),
     },
 }
+FIXED: dict[str, dict[str, float]] = {
+    "hybrid_histogram": {"minute_s": 60.0},
+    "rainbowcake": {"default_s": 600.0, "window_s": 86_400.0, "tick_s": 60.0},
+}
+"""Times that are not searched but follow the trace's."""
+KNOBS = {
+    "ttl": "ttl_s", "faascache": "ttl_s", "hybrid_histogram": "minute_s", "rainbowcake": "odds",
+}  # fmt: skip
+"""What trades dollars for waiting in a published policy."""
 ORACLE_TAKES = ("cost_exponent", "size_exponent", "prewarm", "price_factor", "prior_weight")
 """Parameters of the hazard index that the hazard oracle shares."""
 
@@ -213,7 +229,7 @@ def frontier(
         factors: one a setting.
         scale: see `time_scale`.
     """
-    knob = {"ttl": "ttl_s", "faascache": "ttl_s", "hybrid_histogram": "minute_s"}.get(name)
+    knob = KNOBS.get(name)
     if knob is None:
         return []
     base = float(node.get(knob, published(name, scale)[knob]))
@@ -239,4 +255,4 @@ def _target(name: str) -> str:
 
 def _fixed(name: str, scale: float) -> Node:
     """Times that are not searched but follow the trace's."""
-    return {"minute_s": 60.0 * scale} if name == "hybrid_histogram" else {}
+    return {key: value * scale for key, value in FIXED.get(name, {}).items()}

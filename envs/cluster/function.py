@@ -35,9 +35,9 @@ AMOUNTS = (
 class Function:
     """One deployed model endpoint.
 
-    Start-up is sandbox_s, runtime_s, then weights disk -> host -> device over the node's links (the disk leg
-    is skipped when the weights lie in the node's host memory), then warmup_s. Service of a batch of
-    b takes alpha_s + beta_s * b, or what `services` says of the GPU's class.
+    Start-up is sandbox_s, runtime_s, then weights disk -> host -> device over the node's links (the
+    disk leg is skipped when the weights lie in the node's host memory), then warmup_s. Service of a
+    batch of b takes alpha_s + beta_s * b, or what `services` says of the GPU's class.
     """
 
     name: str

@@ -38,7 +38,7 @@ def drop_host(r, n, f, t, tell):
 
 @njit
 def host_room(r, n, need, t):
-    """Free `need` bytes on node n, parked layers first, then the oldest copies; whether it could."""
+    """Free `need` bytes on node n, parked layers first, then oldest copies; whether it could."""
     node = node_at(r["node"], n)
     if need > node["host_cap"]:
         return False

@@ -5,8 +5,6 @@ Units: seconds, bytes.
 
 from __future__ import annotations
 
-import math
-
 from stoker.envs.cluster.bill import touch_gpu
 from stoker.envs.cluster.effects import DROP, effect
 from stoker.envs.cluster.events import EXPIRE, push, quantize

@@ -1,15 +1,15 @@
 """Parked layers: what an instance leaves behind in host memory when it goes from its device.
 
-RainbowCake (ASPLOS 2024): its process stays, without weights, for `runtime_keep_alive_s`, then as an
-empty sandbox for `sandbox_keep_alive_s`, both the standing orders of the function that left it,
+RainbowCake (ASPLOS 2024): its process stays, without weights, for `runtime_keep_alive_s`, then as
+an empty sandbox for `sandbox_keep_alive_s`, both the standing orders of the function that left it,
 which pays for the host memory. A function that names no size for a layer leaves none.
 
 Parking takes free host memory only. Weights that need room there push layers out: empty sandboxes
 first, then processes, oldest first. Timers end them, whatever `ttl_expiry` says.
 
-A layer is an instance slot in state PARKED with its stage in `phase`: chained by (node, runtime), all
-empty sandboxes of a node together, through `prev` and `next`, oldest first; and by function through
-`peer_prev` and `peer_next`.  Units: seconds, bytes.
+A layer is an instance slot in state PARKED with its stage in `phase`: chained by node and runtime,
+all empty sandboxes of a node together, through `prev` and `next`, oldest first; and by function
+through `peer_prev` and `peer_next`.  Units: seconds, bytes.
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@ The quickest that there is on the node is taken. A parked process of the functio
 sandbox and runtime, a parked sandbox the sandbox.
 
 Pagurus (USENIX ATC 2022): a function lends an idle instance to another of the same runtime, which
-then takes `lent_s` to make its process its own. Its limits, as in the public code: a lender has been
-idle for `lend_after_s`, the one that has been so longest goes first, and never a busy one; nor one
-that its function's order `prewarm` wants.  Units: seconds.
+then takes `lent_s` to make its process its own. Its limits, as in the public code: a lender has
+been idle for `lend_after_s`, the one that has been so longest goes first, and never a busy one; nor
+one that its function's order `prewarm` wants. The instance leaves its device as if it had expired;
+its weights go to the host if that is ordered.  Units: seconds.
 """
 
 from __future__ import annotations

@@ -58,7 +58,8 @@ FN = np.dtype(
         ("queued", "i8"), ("inflight", "i8"), ("waiting", "i8"), ("next_waiting", "i8"),
         ("freq", "f8"), ("prio", "f8"), ("peers", "i8"), ("order_timer", "f8"),
         ("batches", "i8"), ("service_s", "f8"),
-        ("hosts", "i8"), ("parked", "i8"), ("held_parked", "i8"), ("batch_timer", "f8"), ("prewarm_timer", "f8"),
+        ("hosts", "i8"), ("parked", "i8"), ("held_parked", "i8"),
+        ("batch_timer", "f8"), ("prewarm_timer", "f8"),
         # what is known of its traffic (features.py)
         ("arrivals", "i8"), ("gaps", "i8"), ("last_arrival", "f8"), ("last_idle", "f8"),
         ("gap", "f8"), ("gap_bin", "i8"), ("prev_bin", "i8"), ("rate", "f8", (4,)),

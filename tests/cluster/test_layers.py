@@ -201,7 +201,8 @@ def test_an_evicted_instance_leaves_its_process_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("room_gib", "held"), [(2.5, [GIB, GIB]), (1.5, [GIB, GIB // 4]), (1.1, [GIB, 0]), (0.0, [0, 0])]
+    ("room_gib", "held"),
+    [(2.5, [GIB, GIB]), (1.5, [GIB, GIB // 4]), (1.1, [GIB, 0]), (0.0, [0, 0])],
 )
 def test_parking_takes_free_room_only(room_gib: float, held: list[int]) -> None:
     sim = start(node(2, room_gib), [model("a"), model("b")], [(0.0, 0), (5.0, 1)])
@@ -352,7 +353,9 @@ def test_a_backend_without_layers_is_not_asked_for_them() -> None:
 
 def test_the_live_engine_neither_parks_nor_lends_and_counts_the_clips() -> None:
     live = LiveEngine(Cluster(node(2), tuple(family())))
-    live.apply(Decision(keep_alive_s=np.full((1, 3), INF), runtime_keep_alive_s=np.full((1, 3), 9.0)))
+    live.apply(
+        Decision(keep_alive_s=np.full((1, 3), INF), runtime_keep_alive_s=np.full((1, 3), 9.0))
+    )
     live.arrive(0.0, 0)
     loads = live.effects()
     live.ready(9.5, loads[0].instance)  # type: ignore[union-attr]
