@@ -1,5 +1,8 @@
 """The engine's bill lies above the bound, whatever the rules and standing orders."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_bound_below_policies import random_case
@@ -35,6 +38,8 @@ class Whims(Policy):
             eviction_score=rng.random(shape),
             batch_wait_s=rng.choice([0.0, 1.0], shape),
             min_batch=rng.choice([1, 2], shape).astype(np.int32),
+            runtime_keep_alive_s=rng.choice([0.0, 20.0, np.inf], shape),
+            sandbox_keep_alive_s=rng.choice([0.0, 40.0], shape),
             max_instances=rng.choice([1, 3, 100], shape).astype(np.int32),
         )
 
@@ -49,3 +54,28 @@ def test_random_orders_cost_more(seed: int, drop_usd: float) -> None:
         policy = Whims(rng, refuses=drop_usd > 0.0)
         cost = simulate(cluster, workload, policy)[0].bill.total_usd
         assert bound <= cost + 1e-6 * (1.0 + cost)
+
+
+@pytest.mark.parametrize("layers", [(1.0, 0.5, math.inf), (0.0, 0.5, math.inf), (0.0, 0.0, 3.0)])
+@pytest.mark.parametrize("seed", range(6))
+def test_parked_and_lent_processes_do_not_undercut_the_bound(
+    seed: int, layers: tuple[float, float, float]
+) -> None:
+    runtime_gib, sandbox_gib, lend_after_s = layers
+    cluster, workload = random_case(seed, drop_usd=0.0)
+    functions = tuple(
+        replace(
+            f, runtime="r", sandbox_s=2.0, runtime_gib=runtime_gib, sandbox_gib=sandbox_gib,
+            lend_after_s=lend_after_s, lent_s=0.25,
+        )
+        for f in cluster.functions
+    )  # fmt: skip
+    nodes = tuple(replace(n, host_gib=max(n.host_gib, 4.0)) for n in cluster.all_nodes)
+    cluster = replace(cluster, nodes=nodes, functions=functions)
+    bound = lower_bound(cluster, workload, bins=64, iterations=60).total_usd
+    rng, used = np.random.default_rng(6000 + seed), 0
+    for _ in range(6):
+        result = simulate(cluster, workload, Whims(rng, refuses=False))[0]
+        used += sum(result.counters[c] for c in ("layers_runtime", "layers_sandbox", "lent"))
+        assert bound <= result.bill.total_usd * (1.0 + 1e-6) + 1e-6
+    assert used > 0
