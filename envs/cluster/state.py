@@ -82,13 +82,14 @@ class Size:
     @classmethod
     def of(cls, clusters: Sequence[Cluster], functions: int = 0, gpus: int = 0) -> Size:
         """Room for each of some clusters, and at least for so many functions and GPUs."""
+        images = max(len(c.images) for c in clusters)
         return cls(
             max(functions, *(len(c.functions) for c in clusters)),
             max(len(c.all_nodes) for c in clusters),
             max(gpus, *(len(c.gpus) for c in clusters)),
             max(len(c.kinds) for c in clusters),
             max(len(c.families) for c in clusters),
-            max(len(c.images) for c in clusters),
+            max(functions, images) if images else 0,  # a function may be an image of its own
         )
 
     def check(self, cluster: Cluster) -> None:

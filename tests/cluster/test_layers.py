@@ -197,6 +197,33 @@ def test_an_evicted_instance_leaves_its_process_too() -> None:
     assert sim.result().counters["evictions"] == 1 and host_gib(sim) == 1.0
 
 
+def test_many_layers_parked_at_one_instant_find_room_for_their_timers() -> None:
+    # 300 instances make room for one of b at 50; each sets a timer, where the heap has 80 places.
+    some = [model("a", alpha_s=30.0), model("b")]
+    some[0] = replace(some[0], weights_gib=0.0, device_gib=4.0 / 300.0, runtime_gib=0.01)
+    some[0] = replace(some[0], sandbox_gib=0.0)
+    sim = start(node(1), some, [*[(0.0, 0)] * 300, (50.0, 1)])
+    order(sim, keep_alive_s=INF, runtime_keep_alive_s=[20.0, 0.0])
+    sim.run(49.0)
+    assert sim.state.fn[0]["idle"].tolist() == [300, 0] and sim.state.rows[0]["heap_n"] < 10
+    sim.state.heap = sim.state.heap[:, :80].copy()
+    sim.state.point()
+    sim.run(69.9)
+    assert host_gib(sim) == pytest.approx(3.0) and sim.state.heap.shape[1] > 300
+    sim.run(70.1)
+    assert host_gib(sim) == 0.0
+
+
+def test_rows_with_images_of_their_own_have_room_for_later_clusters() -> None:
+    few, more = Cluster(node(), (model("a"),)), Cluster(node(), (model("a"), model("b")))
+    at = np.zeros(1), np.zeros(1, np.int32)
+    sim = Simulation([few], [Workload(*at, ("a",), 100.0)], functions=2)
+    sim.load(0, more, Workload(*at, ("a", "b"), 100.0), warmup_s=0.0)
+    order(sim, keep_alive_s=0.0, runtime_keep_alive_s=INF)
+    sim.run()
+    assert sim.state.fn[0]["held_parked"].tolist() == [GIB, 0]
+
+
 # Host memory that is short.
 
 
