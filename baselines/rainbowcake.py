@@ -8,11 +8,11 @@ when its own quantile has passed.
 
 Follows the public code (IntelliSys-Lab/RainbowCake-ASPLOS24, ContainerPool, Distribution, History;
 read), as envs/cluster/startup/rainbowcake.py does, with the 60 s that the closed form leaves out.
-Differences: nothing is rounded to whole seconds; start-up times and sizes are those of the spec, not
-running means. It decides at ticks: calls between two ticks beyond the last one are taken as evenly
-spread, the mean gap is that at the last call, not when the layer begins, and the wait to load again
-counts from the end of the service, not from the call. The code loads again only where an instance
-of the function idles, contrary to its own comment; here where none does.
+Differences: nothing is rounded to whole seconds; start-up times and sizes are those of the spec,
+not running means. It decides at ticks: calls between two ticks beyond the last one are taken as
+evenly spread, the mean gap is that at the last call, not when the layer begins, and the wait to
+load again counts from the end of the service, not from the call. The code loads again only where an
+instance of the function idles, contrary to its own comment; here where none does.
 
 Shapes: B rows, F functions, R runtimes, N calls remembered.  Units: seconds, GiB.
 """

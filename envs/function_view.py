@@ -40,6 +40,7 @@ VARIANTS = 3
 ACTIONS = len(MULTIPLIERS) * VARIANTS
 NEUTRAL = MULTIPLIERS.index(1.0) * VARIANTS
 """The action that leaves the heuristic as it is."""
+_MULTIPLIERS = np.array(MULTIPLIERS)
 WEIGHTS = dict.fromkeys(TERMS, 1.0)
 WORST = 5.0
 """Rewards are clipped at so many cold starts."""
@@ -55,8 +56,8 @@ def own_history(observation: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def plan_of(action: NDArray[np.int64], mix: NDArray[np.float64]) -> IdlePlan:
     """What an action means: its multiplier and its variant of the plan. Shape: (N,)"""
-    multiplier = np.array(MULTIPLIERS)[action // VARIANTS]
-    return IdlePlan(mix, multiplier, action % VARIANTS)
+    step, variant = np.divmod(action, VARIANTS)
+    return IdlePlan(mix, _MULTIPLIERS[step], variant)
 
 
 class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[Any]]):
@@ -190,7 +191,7 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
         over = np.zeros(self.num_envs, bool)
         self._ended: dict[int, tuple[NDArray[np.float64], dict[str, float]]] = {}
         status = sim.run(plan=plan)
-        while np.any(status == engine.OVER):
+        while (status == engine.OVER).any():
             for k in np.flatnonzero(status == engine.OVER).tolist():
                 self._finish(k)
                 over[k] = True

@@ -79,15 +79,15 @@ def _count(r, fn, k):
 
 
 @njit
-def on_gap(r, f, gap):
-    """Learn from the gap that an arrival has just ended."""
+def on_gap(r, f, gap, k):
+    """Learn from the gap, in bin k, that an arrival has just ended."""
     fn = fn_at(r["fn"], f)
     fn["gaps"] += 1
     fn["gap"] = gap
     fn["prev_bin"] = fn["gap_bin"]
-    fn["gap_bin"] = bin_of(r["first_bin"], gap)
+    fn["gap_bin"] = k
     if r["oracle"] == 0:
-        _count(r, fn, fn["gap_bin"])
+        _count(r, fn, k)
 
 
 @njit

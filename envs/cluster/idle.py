@@ -61,7 +61,9 @@ def _act(r, k, mix, multiplier, variant):
     """Carry out the decision that row k is due."""
     f = r["pending"]
     fn = fn_at(r["fn"], f)
+    foreseen = True  # when it was described, unless the mix is another one
     for e in range(EXPERTS):
+        foreseen &= fn["mix"][e] == mix[k, e]
         fn["mix"][e] = mix[k, e]
     rescore(r, f)
     fn["multiplier"] = multiplier[k]
@@ -69,7 +71,7 @@ def _act(r, k, mix, multiplier, variant):
     fn["decision"] = r["decisions"]
     r["decisions"] += 1
     r["pending"] = NONE
-    plan_idle(r, f, r["now"])
+    plan_idle(r, f, r["now"], foreseen)
 
 
 @entry

@@ -25,23 +25,26 @@ def close_gap(r, f, t):
     """The gap of f ends: note how likely each expert held it, then learn from it."""
     fn = fn_at(r["fn"], f)
     gap = t - fn["last_idle"]
+    k = bin_of(r["first_bin"], gap)
     if r["pause"]:
-        k = bin_of(r["first_bin"], gap)
         for e in range(EXPERTS):
             fn["closing"][e] = expert_mass(r, f, e, k)
     if r["plan"] == HYBRID_HISTOGRAM:
         hybrid_gap(r, f, gap)
-    on_gap(r, f, gap)
+    on_gap(r, f, gap, k)
     if r["oracle"] != 0:
         put_back(r, f)
 
 
 @njit
-def plan(r, f, t):
-    """Let the planning rule set the standing orders of f, which has become idle; set timers."""
+def plan(r, f, t, foreseen):
+    """Let the planning rule set the standing orders of f, which has become idle; set timers.
+
+    `foreseen`: the scratch holds the forecast for f already.
+    """
     fn = fn_at(r["fn"], f)
     if r["plan"] == HAZARD_PLAN:
-        hazard_plan(r, f)
+        hazard_plan(r, f, foreseen)
     elif r["plan"] == HYBRID_HISTOGRAM:
         hybrid_plan(r, f)
     if fn["prewarm_after_s"] < math.inf:
@@ -69,14 +72,14 @@ def settle(r, i, t):
             return
         if r["theta"] != 0:
             residual_multiplier(r, f, t)
-        plan(r, f, t)
+        plan(r, f, t, False)
     set_expiry(r, i)
 
 
 @njit
-def plan_idle(r, f, t):
-    """Carry out the decision for which the engine paused."""
-    plan(r, f, t)
+def plan_idle(r, f, t, foreseen):
+    """Carry out the decision for which the engine paused; `foreseen`: see `plan`."""
+    plan(r, f, t, foreseen)
     i = fn_at(r["fn"], f)["open_head"]
     while i != NONE:
         inst = inst_at(r["inst"], i)

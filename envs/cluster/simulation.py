@@ -134,7 +134,7 @@ class Simulation:
             plan: decisions of the rows that have paused, other rows' are ignored; without one they
                 stay paused.
         """
-        until = np.broadcast_to(np.asarray(until_s, np.float64), len(self.state.rows)).copy()
+        until = np.full(len(self.state.rows), until_s, np.float64)
         self._run(until, 0, len(self.state.rows), plan)
         status: NDArray[np.int64] = self.state.rows["status"].copy()
         return status
@@ -152,9 +152,9 @@ class Simulation:
             self._run_once(until, first, last, plan)
             plan = None  # carried out
             status = rows["status"][first:last]
-            if np.any(status == engine.FULL_INSTANCES):
+            if (status == engine.FULL_INSTANCES).any():
                 self.state.grow_instances()
-            elif np.any(status == engine.FULL_HEAP):
+            elif (status == engine.FULL_HEAP).any():
                 self.state.grow_heap(int(2 * (rows["heap_n"] + rows["queued"]).max() + 1024))
             else:
                 return

@@ -63,7 +63,7 @@ NOTHING = Workload(np.zeros(0), np.zeros(0, np.int32), (), 1.0)
 
 STRIDED = (
     "fn", "node", "gpu", "link", "nf", "gf", "fg", "cf", "order", "inst", "heap", "effect",
-    "hybrid", "layer",
+    "hybrid", "scratch", "layer",
 )  # fmt: skip
 """Tables that have a part for every row."""
 
@@ -111,8 +111,8 @@ class State:
         b, f, m, g, c = rows, size.functions, size.nodes, size.gpus, size.kinds
         self.size = size
         self.cuts = np.linspace(0, b, threads + 1).astype(np.int64)
-        """Thread k runs rows cuts[k] .. cuts[k + 1] - 1, which share a scratch."""
-        self.scratch = np.zeros(threads, SCRATCH)
+        """Thread k runs rows cuts[k] .. cuts[k + 1] - 1."""
+        self.scratch = np.zeros(b, SCRATCH)
         self.rows = np.zeros(b, ROW)
         self.fn = np.zeros((b, f), FN)
         self.gpu = np.zeros((b, g), GPU)
@@ -179,8 +179,6 @@ class State:
         row["heap_cap"], row["insts"] = self.heap.shape[1], self.inst.shape[1]
         row["effect_cap"] = self.effect.shape[1]
         row["param"] = self.param.ctypes.data
-        thread = int(np.searchsorted(self.cuts, k, side="right")) - 1
-        row["scratch"] = self.scratch.ctypes.data + thread * SCRATCH.itemsize
         self._inputs[k] = []
         row["req"], row["reqs"] = self.req[k].ctypes.data, len(workload)
         arrival, function = self.live.get(k, (workload.arrival_s, workload.function))

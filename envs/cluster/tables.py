@@ -164,7 +164,7 @@ SCRATCH = np.dtype(
     ],
     align=True,
 )  # fmt: skip
-"""Working memory of the hazard rule; rows that are never run at once share one."""
+"""Working memory of the hazard rule; holds the forecast of a function that waits for a decision."""
 
 _TABLES = (
     "fn", "inst", "node", "gpu", "nf", "gf", "fg", "cf", "link", "req", "heap", "order", "effect",

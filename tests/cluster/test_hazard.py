@@ -38,7 +38,7 @@ def read_index(rows, f, ages, out):  # type: ignore[no-untyped-def]
 def run_plan(rows, f):  # type: ignore[no-untyped-def]
     """Plan function f of row 0 afresh."""
     fn_at(rows[0]["fn"], f)["index_valid"] = 0
-    hazard_plan(rows[0], f)
+    hazard_plan(rows[0], f, False)
 
 
 def traffic(seed: int) -> list[tuple[float, int]]:

@@ -199,9 +199,9 @@ def test_an_evicted_instance_leaves_its_process_too() -> None:
 
 def test_many_layers_parked_at_one_instant_find_room_for_their_timers() -> None:
     # 300 instances make room for one of b at 50; each sets a timer, where the heap has 80 places.
-    some = [model("a", alpha_s=30.0), model("b")]
-    some[0] = replace(some[0], weights_gib=0.0, device_gib=4.0 / 300.0, runtime_gib=0.01)
-    some[0] = replace(some[0], sandbox_gib=0.0)
+    layer = {"runtime_gib": 0.01, "sandbox_gib": 0.0}
+    small = replace(model("a", alpha_s=30.0, **layer), weights_gib=0.0, device_gib=4.0 / 300.0)
+    some = [small, model("b")]
     sim = start(node(1), some, [*[(0.0, 0)] * 300, (50.0, 1)])
     order(sim, keep_alive_s=INF, runtime_keep_alive_s=[20.0, 0.0])
     sim.run(49.0)

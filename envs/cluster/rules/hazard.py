@@ -262,11 +262,12 @@ def _plan_prewarm(r, f, rent, cost, fee, load):
 
 
 @njit
-def hazard_plan(r, f):
+def hazard_plan(r, f, foreseen):
     """Set keep-alive and prewarm of f, which has just become idle.
 
     Keep-alive weighs rent alone: under pressure the index decides, and free memory costs nothing
-    beyond rent. Prewarm weighs rent and the online price.
+    beyond rent. Prewarm weighs rent and the online price. `foreseen`: the scratch holds f's
+    forecast, made at this instant.
     """
     fn = fn_at(r["fn"], f)
     touch_price(r, r["now"])
@@ -274,7 +275,8 @@ def hazard_plan(r, f):
     fn["prewarm_after_s"] = math.inf
     if r["rent"] == 0.0 and r["price"] == 0.0:
         return
-    forecast(r, f)
+    if not foreseen:
+        forecast(r, f)
     load = fn["load_disk_s"]
     cost = load * (1.0 + r["load_price"]) * fn["multiplier"]
     gib = max(fn["gib"], MIN_GIB)
