@@ -44,8 +44,8 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
     table["gib"] = column(lambda f: f.device_gib)
     table["weights_gib"] = column(lambda f: f.weights_gib)
     for name in (
-        "sandbox_s", "runtime_s", "fork_s", "warmup_s", "overlap_s", "slo_s", "compression",
-        "lent_s", "lend_after_s",
+        "runtime_s", "fork_s", "warmup_s", "overlap_s", "slo_s", "compression", "lent_s",
+        "lend_after_s",
     ):  # fmt: skip
         table[name] = column(lambda f, name=name: getattr(f, name))
     table["load_rate"] = column(lambda f: f.load_gib_s / f.compression) * GIB
@@ -53,6 +53,7 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
     families = cluster.families
     found = [families.index(f.family) if f.shared_gib > 0.0 else NONE for f in specs]
     table["family"] = found
+    table["process_s"] = column(lambda f: f.sandbox_s + f.runtime_s)
     fill_images(table, cluster)
     table["load_disk_s"] = [cluster.load_s(k, "disk") for k in range(len(specs))]
     table["load_host_s"] = [cluster.load_s(k, "host") for k in range(len(specs))]
@@ -64,15 +65,18 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
 
 def fill_images(table: Records, cluster: Cluster) -> None:
     """Write sizes of parked layers, and who shares a runtime: a ring through `kin`. Shape: (F,)"""
+    table["image"] = table["kin"] = NONE
+    images = {image: k for k, image in enumerate(cluster.images)}
+    if not images:
+        return
     table["process_bytes"] = [to_bytes(f.runtime_gib) for f in cluster.functions]
     table["sandbox_bytes"] = [to_bytes(f.sandbox_gib) for f in cluster.functions]
-    images = {image: k for k, image in enumerate(cluster.images)}
-    table["image"] = [images.get(f.image, NONE) for f in cluster.functions]
-    rings: dict[tuple[str, str], list[int]] = {}
-    for k, function in enumerate(cluster.functions):
-        rings.setdefault(function.image, []).append(k)
-    for ring in rings.values():
-        table["kin"][ring] = ring[1:] + ring[:1]
+    rings: dict[int, list[int]] = {}
+    for k, f in enumerate(cluster.functions):
+        rings.setdefault(images[f.image], []).append(k)
+    for image, ring in rings.items():
+        for k, following in zip(ring, ring[1:] + ring[:1], strict=True):
+            table[k]["image"], table[k]["kin"] = image, following
 
 
 def reset_functions(table: Records) -> None:

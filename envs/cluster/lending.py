@@ -70,7 +70,7 @@ def _found(r, f, n, seconds, t):
 def take_process(r, f, n, t):
     """Give an instance of f that starts on node n its process; return what that takes."""
     fn = fn_at(r["fn"], f)
-    seconds = fn["sandbox_s"] + fn["runtime_s"]
+    seconds = fn["process_s"]
     if fn["fork_s"] < seconds and copy_of(r, n, f)["ready"] > 0:
         seconds = fn["fork_s"]
     if r["images"] > 0 and seconds > 0.0:

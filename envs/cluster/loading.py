@@ -84,11 +84,10 @@ def start_instance(r, f, g, t):
         r["loads_peer"] += 1
     else:
         r["loads_disk"] += 1
-    new_s = fn["sandbox_s"] + fn["runtime_s"]
     if inst["moves"] < fn["weights"]:
-        weights_s = work - new_s - fn["warmup_s"]
+        weights_s = work - fn["process_s"] - fn["warmup_s"]
         work -= weights_s * (1.0 - inst["moves"] / fn["weights"])
-    work -= new_s - process_s
+    work -= fn["process_s"] - process_s
     charge_load(r, n, f, work)
     if r["live"]:
         effect(r, LOAD, i, f, g, inst["source"], 0)

@@ -39,15 +39,12 @@ FN = np.dtype(
     [
         # what the spec says
         ("bytes", "i8"), ("weights", "i8"), ("gib", "f8"), ("weights_gib", "f8"),
-        ("runtime_s", "f8"), ("fork_s", "f8"), ("warmup_s", "f8"), ("overlap_s", "f8"),
+        ("process_s", "f8"), ("fork_s", "f8"), ("warmup_s", "f8"), ("overlap_s", "f8"),
         ("load_rate", "f8"), ("compression", "f8"), ("family", "i8"), ("shared", "i8"),
-        ("sandbox_s", "f8"), ("lent_s", "f8"), ("lend_after_s", "f8"),
-        ("process_bytes", "i8"), ("sandbox_bytes", "i8"), ("image", "i8"), ("kin", "i8"),
         ("slo_s", "f8"), ("cost", "f8"), ("cost_size", "f8"),
         ("load_disk_s", "f8"), ("load_host_s", "f8"), ("batch_limit", "i8"), ("concurrency", "i8"),
         # standing orders (Decision)
         ("keep_alive_s", "f8"), ("host_keep_alive_s", "f8"),
-        ("runtime_keep_alive_s", "f8"), ("sandbox_keep_alive_s", "f8"),
         ("prewarm_after_s", "f8"), ("prewarm_keep_s", "f8"), ("eviction_score", "f8"),
         ("batch_wait_s", "f8"), ("prewarm", "i8"), ("prewarm_host", "i8"),
         ("min_batch", "i8"), ("max_batch", "i8"), ("max_instances", "i8"), ("drop_head", "i8"),
@@ -58,8 +55,7 @@ FN = np.dtype(
         ("queued", "i8"), ("inflight", "i8"), ("waiting", "i8"), ("next_waiting", "i8"),
         ("freq", "f8"), ("prio", "f8"), ("peers", "i8"), ("order_timer", "f8"),
         ("batches", "i8"), ("service_s", "f8"),
-        ("hosts", "i8"), ("parked", "i8"), ("held_parked", "i8"),
-        ("batch_timer", "f8"), ("prewarm_timer", "f8"),
+        ("hosts", "i8"), ("batch_timer", "f8"), ("prewarm_timer", "f8"),
         # what is known of its traffic (features.py)
         ("arrivals", "i8"), ("gaps", "i8"), ("last_arrival", "f8"), ("last_idle", "f8"),
         ("gap", "f8"), ("gap_bin", "i8"), ("prev_bin", "i8"), ("rate", "f8", (4,)),
@@ -75,6 +71,11 @@ FN = np.dtype(
         ("acc_shadow", "f8"),
         ("acc_wait_s", "f8"), ("acc_load_s", "f8"), ("acc_drops", "i8"), ("acc_requests", "i8"),
         ("acc_late", "i8"), ("decision", "i8"),
+        # parked layers and lending (layers.py, lending.py)
+        ("runtime_s", "f8"), ("lent_s", "f8"), ("lend_after_s", "f8"),
+        ("process_bytes", "i8"), ("sandbox_bytes", "i8"), ("image", "i8"), ("kin", "i8"),
+        ("runtime_keep_alive_s", "f8"), ("sandbox_keep_alive_s", "f8"),
+        ("parked", "i8"), ("held_parked", "i8"),
     ],
     align=True,
 )  # fmt: skip

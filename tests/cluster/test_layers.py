@@ -198,18 +198,18 @@ def test_an_evicted_instance_leaves_its_process_too() -> None:
 
 
 def test_many_layers_parked_at_one_instant_find_room_for_their_timers() -> None:
-    # 300 instances make room for one of b at 50; each sets a timer, where the heap has 80 places.
+    # 256 instances make room for one of b at 50; each sets a timer, where the heap has 80 places.
     layer = {"runtime_gib": 0.01, "sandbox_gib": 0.0}
-    small = replace(model("a", alpha_s=30.0, **layer), weights_gib=0.0, device_gib=4.0 / 300.0)
+    small = replace(model("a", alpha_s=30.0, **layer), weights_gib=0.0, device_gib=4.0 / 256.0)
     some = [small, model("b")]
-    sim = start(node(1), some, [*[(0.0, 0)] * 300, (50.0, 1)])
+    sim = start(node(1), some, [*[(0.0, 0)] * 256, (50.0, 1)])
     order(sim, keep_alive_s=INF, runtime_keep_alive_s=[20.0, 0.0])
     sim.run(49.0)
-    assert sim.state.fn[0]["idle"].tolist() == [300, 0] and sim.state.rows[0]["heap_n"] < 10
+    assert sim.state.fn[0]["idle"].tolist() == [256, 0] and sim.state.rows[0]["heap_n"] < 10
     sim.state.heap = sim.state.heap[:, :80].copy()
     sim.state.point()
     sim.run(69.9)
-    assert host_gib(sim) == pytest.approx(3.0) and sim.state.heap.shape[1] > 300
+    assert host_gib(sim) == pytest.approx(2.56) and sim.state.heap.shape[1] > 256
     sim.run(70.1)
     assert host_gib(sim) == 0.0
 
