@@ -20,7 +20,7 @@ from stoker.envs.cluster.bill import charge, touch_host
 from stoker.envs.cluster.events import EXPIRE, push, quantize
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.slots import give_free, take_free
-from stoker.envs.cluster.tables import NONE, PARKED, fn_at, inst_at, layer_at, node_at
+from stoker.envs.cluster.tables import NONE, PARKED, UP, fn_at, inst_at, layer_at, node_at
 
 PROCESS, SANDBOX = 0, 1
 """Stages of a parked layer, in the order in which they follow each other."""
@@ -28,7 +28,7 @@ PROCESS, SANDBOX = 0, 1
 
 @njit
 def parkable(r):
-    """Timers that layers can need at one instant: no more than there are instances."""
+    """Timers, and slots, that layers can need at one instant: as many as are not free."""
     return r["insts"] - r["free_n"] if r["images"] > 0 else 0
 
 
@@ -140,7 +140,8 @@ def _is_kept(r, n, f, stage):
     """Whether a layer of f may begin a stage on node n: it is ordered, and there is room."""
     fn, node = fn_at(r["fn"], f), node_at(r["node"], n)
     size = _size(fn, stage)
-    return size > 0 and _keep_s(fn, stage) > 0.0 and node["host_cap"] - node["host_used"] >= size
+    ordered = size > 0 and _keep_s(fn, stage) > 0.0 and node["state"] == UP
+    return ordered and node["host_cap"] - node["host_used"] >= size
 
 
 @njit

@@ -6,8 +6,8 @@ sandbox and runtime, a parked sandbox the sandbox.
 Pagurus (USENIX ATC 2022): a function lends an idle instance to another of the same runtime, which
 then takes `lent_s` to make its process its own. Its limits, as in the public code: a lender has
 been idle for `lend_after_s`, the one that has been so longest goes first, and never a busy one; nor
-one that its function's order `prewarm` wants. The instance leaves its device as if it had expired;
-its weights go to the host if that is ordered.  Units: seconds.
+one that its function's order `prewarm` or the floor of a target wants. The instance leaves its
+device as if it had expired; its weights go to the host if that is ordered.  Units: seconds.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from stoker.envs.cluster.host_tier import copy_of
 from stoker.envs.cluster.instances import unload
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.layers import PROCESS, SANDBOX, chain_of, remove_layer
+from stoker.envs.cluster.placed import standing
 from stoker.envs.cluster.tables import NONE, fn_at, inst_at
 
 
@@ -29,13 +30,14 @@ def _lender(r, f, n, t):
     k = fn_at(r["fn"], f)["kin"]
     while k != f:
         fn = fn_at(r["fn"], k)
-        if fn["idle"] > 0 and fn["lend_after_s"] < math.inf and fn["n"] > fn["prewarm"]:
+        if fn["idle"] > 0 and fn["lend_after_s"] < math.inf and standing(fn) > fn["prewarm"]:
             i = fn["open_head"]
             while i != NONE:
                 inst = inst_at(r["inst"], i)
                 since = inst["idle_since"]
                 rests = inst["inflight"] == 0 and since + fn["lend_after_s"] <= t
-                if rests and inst["node"] == n and since < longest:
+                free = inst["pinned"] == 0 and inst["node"] == n
+                if rests and free and since < longest:
                     best, longest = i, since
                 i = inst["next"]
         k = fn["kin"]

@@ -19,7 +19,8 @@ def take_free(r):
     inst["created"] = r["created"]
     inst["inflight"], inst["open"], inst["queued"], inst["bound"] = 0, 0, 0, NONE
     inst["link"], inst["through"], inst["prev"], inst["next"] = NONE, NONE, NONE, NONE
-    inst["freq"] = 0.0
+    inst["owner"], inst["shard"], inst["legs"] = i, NONE, 0
+    inst["freq"], inst["disk"], inst["pinned"] = 0.0, 0, 0
     inst["timer"], inst["keep_until"] = math.inf, 0.0
     inst["last_start"], inst["idle_since"] = r["now"], r["now"]
     return i
@@ -27,9 +28,12 @@ def take_free(r):
 
 @njit
 def give_free(r, i):
-    """Return a slot."""
-    inst = inst_at(r["inst"], i)
-    inst["state"], inst["next"] = FREE, r["free_head"]
-    inst["created"] = NONE
-    r["free_head"] = i
-    r["free_n"] += 1
+    """Return a slot and its shards'."""
+    j = i
+    while j != NONE:
+        part = inst_at(r["inst"], j)
+        part["state"], part["next"] = FREE, r["free_head"]
+        part["created"] = NONE
+        r["free_head"] = j
+        r["free_n"] += 1
+        j = part["shard"]

@@ -125,8 +125,9 @@ def digest(rules: Rules, discipline: str, sharing: str) -> str:
     seen.update(result.outcome.start_s.tobytes())
     seen.update(result.outcome.finish_s.tobytes())
     counters = dict(result.counters)
-    for younger in ("loads_peer", "layers_runtime", "layers_sandbox", "lent"):
-        assert counters.pop(younger) == 0  # than the record; there is none of it here
+    younger = ("loads_peer", "loads_remote", "layers_runtime", "layers_sandbox", "lent")
+    for name in younger:  # than the record; none of them occurs here
+        assert counters.pop(name) == 0
     seen.update(json.dumps(counters, sort_keys=True).encode())
     return seen.hexdigest()
 
