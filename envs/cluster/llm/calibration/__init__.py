@@ -69,16 +69,15 @@ class Profile:
         Raises:
             SpecError: an unknown form.
         """
+        ms: Floats
         if form == "roofline":
             r0, r1, r2, r3 = self.figures["roofline_ms"]
-            ms: Floats = np.maximum(r0 + r1 * GRID, r2 + r3 * GRID)
+            ms = np.maximum(r0 + r1 * GRID, r2 + r3 * GRID)
             return ms
-        if form == "pwl":
-            return np.interp(
-                GRID, np.array(_latency()["pwl_knots"]), np.array(self.figures["pwl_ms"])
-            )
-        if form == "table":
-            return np.interp(GRID, *_points()[self.name])
+        if form in ("pwl", "table"):
+            knots = (_latency()["pwl_knots"], self.figures["pwl_ms"])
+            ms = np.interp(GRID, *(knots if form == "pwl" else _points()[self.name]))
+            return ms
         raise SpecError("form", form, " | ".join(FORMS))
 
     @property

@@ -161,23 +161,37 @@ def steps_within(r, fixed_s, floor, first_s, rise, most):
 
 
 @njit
-def after_fastserve(r, span_s, steps):
-    """Book the time used, sink who used up a quantum, and queue the batch again.
+def _run_on(r, q, span_s):
+    """Book the time used, sink if it is more than the quantum, and queue again in front."""
+    s = req_at(r["req"], q)
+    if s["processed"] == s["total"]:
+        return
+    s["used_s"] += span_s
+    s["last_step"] = r["now"]
+    if s["used_s"] > quantum_s(r, s["queue"]) and s["queue"] < LEVELS - 1:
+        s["queue"] += 1
+        s["used_s"] = 0.0
+    push_front(r, q)
 
-    Each iteration puts its members back at the front one by one, which turns their order round.
+
+@njit
+def after_fastserve(r, span_s, steps):
+    """Queue the members of a batch again after so many iterations.
+
+    Each iteration puts them in front one by one, which turns the order within a level round.
     """
-    for i in range(r["members"]):
-        k = i if steps % 2 else r["members"] - 1 - i
-        q = member_at(r["batch"], k)["q"]
-        s = req_at(r["req"], q)
-        if s["processed"] == s["total"]:
-            continue
-        s["used_s"] += span_s
-        s["last_step"] = r["now"]
-        if s["used_s"] > quantum_s(r, s["queue"]) and s["queue"] < LEVELS - 1:
-            s["queue"] += 1
-            s["used_s"] = 0.0
-        push_front(r, q)
+    first = 0
+    while first < r["members"]:
+        level = req_at(r["req"], member_at(r["batch"], first)["q"])["queue"]
+        end = first + 1
+        while end < r["members"]:
+            if req_at(r["req"], member_at(r["batch"], end)["q"])["queue"] != level:
+                break
+            end += 1
+        for i in range(first, end):
+            k = i if steps % 2 else first + end - 1 - i
+            _run_on(r, member_at(r["batch"], k)["q"], span_s)
+        first = end
 
 
 @njit
