@@ -5,7 +5,7 @@ from __future__ import annotations
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.llm.batch import join_decode
 from stoker.envs.cluster.llm.blocks import is_full, lacks_block, preempt, take
-from stoker.envs.cluster.llm.tables import NONE, place_at, req_at
+from stoker.envs.cluster.llm.tables import NONE, member_at, place_at, req_at
 
 
 @njit
@@ -50,8 +50,41 @@ def _make_room(r, q, i, n):
 
 
 @njit
+def _join_freely(r):
+    """The same where every running request could have a new block: the usual case, made quick."""
+    run, req, batch, size = r["run"], r["req"], r["batch"], r["block_size"]
+    members, kept, taken, context, least_left = r["members"], 0, 0, 0, r["least_left"]
+    first = members
+    for i in range(r["running"]):
+        q = place_at(run, i)["q"]
+        s = req_at(req, q)
+        processed, blocks = s["processed"], s["blocks"]
+        if processed < s["prompt"]:
+            place_at(run, kept)["q"] = q
+            kept += 1
+            continue
+        if processed > blocks * size:
+            s["blocks"] = blocks + 1
+            taken += 1
+        m = member_at(batch, members)
+        m["q"], m["tokens"] = q, 1
+        members += 1
+        context += processed
+        least_left = min(least_left, s["total"] - processed)
+    r["running"], r["members"], r["least_left"] = kept, members, least_left
+    r["decodes"] += members - first
+    r["tokens"] += members - first
+    r["context"] += context
+    r["free"] -= taken
+    r["least_free"] = min(r["least_free"], r["free"])
+
+
+@njit
 def join_running(r):
     """One token for every running request past its prompt; the others stay in the running list."""
+    if r["free"] >= r["running"]:
+        _join_freely(r)
+        return
     n, kept, i = r["running"], 0, 0
     while i < n:
         q = place_at(r["run"], i)["q"]

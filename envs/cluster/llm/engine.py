@@ -111,29 +111,40 @@ def _end_chunk(s, c, end):
 
 
 @njit
+def _grow(r, s, steps):
+    """Take the blocks that a stretch needs after its first iteration."""
+    beyond = s["processed"] + steps - 1 - s["blocks"] * r["block_size"]
+    if beyond > 0:
+        take(r, s, blocks_of(r, beyond))
+
+
+@njit
 def end_batch(r, steps, first_end, last_s):
     """Advance every member to the present; who is done leaves, the others run on."""
-    end, freed = r["now"], 0
+    req, batch, run, running = r["req"], r["batch"], r["run"], r["running"]
+    end, freed, done = r["now"], 0, 0
+    grows, keeps = steps > 1, r["scheduler"] != FASTSERVE
     for i in range(r["members"]):
-        m = member_at(r["batch"], i)
+        m = member_at(batch, i)
         q = m["q"]
-        s = req_at(r["req"], q)
+        s = req_at(req, q)
         if s["processed"] < s["prompt"]:
             _end_chunk(s, m["tokens"], end)
         else:
-            beyond = s["processed"] + steps - 1 - s["blocks"] * r["block_size"]
-            if beyond > 0:
-                take(r, s, blocks_of(r, beyond))
+            if grows:
+                _grow(r, s, steps)
             s["processed"] += steps
             _note_token(s, first_end, last_s, end, steps)
         if s["processed"] == s["total"]:
             s["completed"] = end
             freed += s["blocks"]
             s["blocks"] = 0
-            r["done"] += 1
-        elif r["scheduler"] != FASTSERVE:
-            place_at(r["run"], r["running"])["q"] = q
-            r["running"] += 1
+            done += 1
+        elif keeps:
+            place_at(run, running)["q"] = q
+            running += 1
+    r["running"] = running
+    r["done"] += done
     # Only now: within a stretch others took theirs before these were free.
     r["free"] += freed
 
