@@ -6,17 +6,22 @@ Written from the description of Vidur's schedulers and event order, and of the n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 
 def iteration_s(
-    figures: dict[str, Any], tokens: int, chunks: list[tuple[int, int]], contexts: list[int]
+    figures: dict[str, Any],
+    tokens: int,
+    chunks: list[tuple[int, int]],
+    contexts: list[int],
+    table: Sequence[float] | None = None,
 ) -> float:
-    """Closed form with the two-branch token time; chunks are (length, prefix)."""
+    """Closed form; chunks are (length, prefix); the two-branch token time unless a table is given."""
     r, p, d = (figures[k] for k in ("roofline_ms", "prefill_layer_ms", "decode_layer_ms"))
     n = -(-tokens // 8) * 8
-    total = max(r[0] + r[1] * n, r[2] + r[3] * n)
+    total = max(r[0] + r[1] * n, r[2] + r[3] * n) if table is None else table[n // 8 - 1]
     attention = sum(
         max(p[0], p[1] + p[2] * c + p[3] * c * (k + c / 2) + p[4] * k) for c, k in chunks
     )

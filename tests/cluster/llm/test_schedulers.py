@@ -47,7 +47,7 @@ def test_fastserve_by_hand() -> None:
 
 
 def test_fastserve_skips_levels_by_the_prompt() -> None:
-    """A prompt of 2,000 tokens takes 8 to 16 quanta: it joins four levels down, the short one down."""
+    """A prompt of 2,000 tokens takes 8 to 16 quanta: it joins at level 4, those of 8 at level 1."""
     assert 0.080 < prompt_s(2000) < 0.160
     found = replay.llm_replica(
         [0.0, 0.0, 0.0], [2000, 8, 8], [2, 2, 2], scheduler="fastserve", max_batch=1,

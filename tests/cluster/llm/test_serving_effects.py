@@ -10,6 +10,7 @@ Units: seconds, tokens.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -137,3 +138,12 @@ def test_fastserve_is_below_first_come_first_served(seed: int) -> None:
         for name in ("fastserve", "vllm")
     )
     assert fastserve < 0.5 * fcfs
+
+
+def test_the_example_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "llm.md").read_text()
+    exec(page.split("```python")[1].split("```")[0], {})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[3] for line in lines] == ["measured", "measured"]
+    sarathi, vllm = ([float(x) for x in line[:3]] for line in lines)
+    assert vllm[0] < sarathi[0] and vllm[1] > sarathi[1]

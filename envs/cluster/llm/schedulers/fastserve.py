@@ -6,6 +6,9 @@ sinks by one level. Who has not run for `patience` when the iterations are a mul
 back to the top. A paused request keeps its blocks; when they run out, the one of lowest priority is
 recomputed (the paper swaps to the host instead, which is not modelled).
 
+Between two iterations all requests are in the levels' queues; `running` counts those that hold
+blocks.
+
 Source: Wu et al., "Fast distributed inference serving for large language models", 2023, section 4;
 LLMServe/FastServe 187a2742 (quantum 10 ms, ratio 2, patience 3 s).  Units: seconds.
 """
@@ -52,6 +55,8 @@ def join_level(r, q):
 @njit
 def _last_holder(r):
     """The request of lowest priority that waits and holds blocks; NONE if none does."""
+    if r["running"] == 0:
+        return NONE
     for level in range(LEVELS - 1, -1, -1):
         found = NONE
         q = queue_at(r["queue"], level)["head"]
@@ -111,6 +116,7 @@ def _decode(r, q):
             _go_on(r, q)
             return False
         reset(r, victim)
+        r["running"] -= 1
         if not can_ever_start(r, req_at(r["req"], victim)):
             _unlink(r, victim)
             reject(r, req_at(r["req"], victim))
@@ -131,12 +137,15 @@ def form_fastserve(r):
         before = NONE
         left = queue_at(r["queue"], level)["n"]
         while left > 0 and r["members"] < r["max_batch"]:
+            if held_back and r["running"] == 0:
+                return
             left -= 1
             queue = queue_at(r["queue"], level)
             q = queue["head"] if before == NONE else req_at(r["req"], before)["next"]
             s = req_at(r["req"], q)
             if s["blocks"] > 0:
                 take_after(r, level, before)
+                r["running"] -= 1
                 if not _decode(r, q):
                     # Whoever is left has its turn in the next iteration.
                     return
@@ -171,6 +180,7 @@ def _run_on(r, q, span_s):
     if s["used_s"] > quantum_s(r, s["queue"]) and s["queue"] < LEVELS - 1:
         s["queue"] += 1
         s["used_s"] = 0.0
+    r["running"] += 1
     push_front(r, q)
 
 
