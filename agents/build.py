@@ -131,12 +131,23 @@ def build_cluster(
         )  # fmt: skip
         hardware = replace(hardware, host_price_usd_gib_h=node["host_price_usd_gib_h"])
     return Cluster(
-        (replace(hardware, loading=node["loading"]),) * count,
+        (_complete(hardware, node),) * count,
         functions,
         _build("cluster.objective", Objective, node["objective"]),
         first_bin_s=node["first_bin_s"] / scenario["compress"],
         profile=scenario["profile"] or _mapping_profile(scenario["mapping"]),
     )
+
+
+def _complete(hardware: Node, node: Mapping[str, Any]) -> Node:
+    """Give a node how it loads, its disk, its network and how long it takes to come up."""
+    network = node["network"]
+    if network is not None:
+        network = _build("cluster.network", Link, network)
+    return replace(
+        hardware, loading=node["loading"], demotion=node["demotion"], disk_gib=node["disk_gib"],
+        network=network, boot_s=node["boot_s"],
+    )  # fmt: skip
 
 
 def build_policy(node: str | ConfigNode) -> Policy:

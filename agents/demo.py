@@ -34,7 +34,7 @@ from stoker.agents.tracks import Case
 from stoker.baselines import search
 from stoker.baselines.base import IdlePolicy
 from stoker.baselines.bundle import BundlePolicy
-from stoker.baselines.registry import POLICIES, load_policy
+from stoker.baselines.registry import KEEP_ALIVE, POLICIES, load_policy
 from stoker.baselines.search import Found
 from stoker.envs.cluster.decision import IdlePlan
 from stoker.envs.cluster.simulation import simulate
@@ -148,7 +148,7 @@ class Demo:
         return OmegaConf.create(
             {
                 "seed": self.seed,
-                "policies": {name: {"_target_": target} for name, target in POLICIES.items()},
+                "policies": {name: {"_target_": POLICIES[name]} for name in KEEP_ALIVE},
                 "tuned": str(self.folder / "tune"),
                 "learned": str(self.folder / "train" / "bundle"),
                 "ratios": list(self.size.ratios),
@@ -174,7 +174,7 @@ class Demo:
         return cases
 
     def _tune(self, cfg: DictConfig, problems: DeployedProblems) -> dict[str, Found]:
-        about = f"{', '.join(POLICIES)}; {cfg.budget_requests:,} simulated requests each"
+        about = f"{', '.join(KEEP_ALIVE)}; {cfg.budget_requests:,} simulated requests each"
         with self.stages.stage("tune", about):
             cases = self._tuning_cases(cfg, problems)
             found = tune.tune(cfg, cases)

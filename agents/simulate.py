@@ -26,13 +26,14 @@ from stoker.agents.judged import kind_of
 from stoker.agents.tracks import Case, build_cases, results_of
 from stoker.agents.wording import number, percent
 from stoker.envs.cluster.outcome import Result
-from stoker.envs.cluster.tables import COLD, DROPPED, FAILED, HOST, IN_FLIGHT, PEER, WARM
+from stoker.envs.cluster.tables import COLD, DROPPED, FAILED, HOST, IN_FLIGHT, PEER, REMOTE, WARM
 
 TIERS = {
     WARM: "warm",
     COLD: "cold",
     HOST: "host",
     PEER: "peer",
+    REMOTE: "remote",
     DROPPED: "dropped",
     FAILED: "failed",
     IN_FLIGHT: "in flight",

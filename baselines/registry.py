@@ -24,8 +24,14 @@ POLICIES = {
     "lru": "stoker.baselines.lru.Lru",
     "faascache": "stoker.baselines.faascache.FaasCache",
     "hybrid_histogram": "stoker.baselines.hybrid_histogram.HybridHistogram",
+    "icebreaker": "stoker.baselines.icebreaker.IceBreaker",
+    "torpor": "stoker.baselines.torpor.Torpor",
     "hazard": "stoker.baselines.hazard.HazardIndex",
+    "alpaserve": "stoker.baselines.alpaserve.AlpaServe",
+    "hpa": "stoker.baselines.hpa.HpaNodes",
 }
+KEEP_ALIVE = ("ttl", "lru", "faascache", "hybrid_histogram", "hazard")
+"""Those that neither place nor scale nodes: they are compared on one node."""
 
 
 def load_policy(spec: str | Mapping[str, Any], **kwargs: Any) -> Policy:

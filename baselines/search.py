@@ -97,6 +97,17 @@ SPACES: dict[str, dict[str, Range | Choice]] = {
         "prewarm": Choice((True, False)),
         "eviction": Choice(("lru", "greedy_dual")),
     },
+    "icebreaker": {
+        "variant": Choice(("paper", "public")),
+        "window": Choice((60, 30, 120)),
+        "harmonics": Choice((10, 5, 20)),
+        "cut_low": Range(0.0, 0.5, 0.33),
+        "cut_high": Range(0.5, 1.0, 0.66),
+    },
+    "torpor": {
+        "eviction": Choice(("lru", "greedy_dual", "freq")),
+        "order": Choice(("edf", "fcfs", "collation")),
+    },
     "hazard": {
         "slow_decay": Range(0.8, 0.999, 0.97),
         "prior_weight": Range(0.01, 3.0, 0.1, log=True),
@@ -104,6 +115,12 @@ SPACES: dict[str, dict[str, Range | Choice]] = {
         "size_exponent": Range(0.3, 2.0, 1.0),
         "prewarm": Choice((True, False)),
         "price_factor": Range(0.1, 10.0, 1.0, log=True),
+    },
+    "alpaserve": {"tick_s": Range(60.0, 3600.0, 300.0, log=True, time=True)},
+    "hpa": {
+        "target": Range(0.3, 1.0, 0.7),
+        "window_s": Range(15.0, 3600.0, 300.0, log=True, time=True),
+        "ttl_s": Range(1.0, 14_400.0, 600.0, log=True, time=True),
     },
 }
 ORACLE_TAKES = ("cost_exponent", "size_exponent", "prewarm", "price_factor", "prior_weight")
@@ -239,4 +256,9 @@ def _target(name: str) -> str:
 
 def _fixed(name: str, scale: float) -> Node:
     """Times that are not searched but follow the trace's."""
-    return {"minute_s": 60.0 * scale} if name == "hybrid_histogram" else {}
+    times = {
+        "hybrid_histogram": {"minute_s": 60.0},
+        "icebreaker": {"tick_s": 60.0},
+        "hpa": {"tick_s": 15.0},
+    }.get(name, {})
+    return {key: value * scale for key, value in times.items()}

@@ -23,19 +23,24 @@ class FixedTtl(Policy):
         ttl_s: keep-alive; inf = until evicted.
         eviction: rule under pressure.
         host_ttl_s: then keep the weights in host memory this long.
+        host_eviction: rule under pressure there.
     """
 
     tick_s = math.inf
 
     def __init__(
-        self, ttl_s: float = 600.0, eviction: str = "lru", host_ttl_s: float = 0.0
+        self,
+        ttl_s: float = 600.0,
+        eviction: str = "lru",
+        host_ttl_s: float = 0.0,
+        host_eviction: str = "lru",
     ) -> None:
         if not ttl_s >= 0.0:
             raise SpecError("policy.ttl_s", ttl_s, "a time >= 0")
         if not host_ttl_s >= 0.0:
             raise SpecError("policy.host_ttl_s", host_ttl_s, "a time >= 0")
         self.ttl_s, self.host_ttl_s = ttl_s, host_ttl_s
-        self.rules = Rules(eviction=eviction)
+        self.rules = Rules(eviction=eviction, host_eviction=host_eviction)
 
     def decide(self, snapshot: Snapshot) -> Decision:
         """Return the same orders for every function."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from stoker.baselines.base import Policy
-from stoker.envs.cluster.decision import Decision, Snapshot
+from stoker.envs.cluster.decision import PER_FUNCTION, Decision, Snapshot
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.spec import Cluster
 from stoker.runtime.counts import GuardCounts
@@ -144,7 +144,7 @@ class Guard:
     def _fault(self, decision: object) -> str:
         if not isinstance(decision, Decision):
             return "malformed"
-        for name in (f.name for f in fields(Decision)):
+        for name in PER_FUNCTION:
             value = getattr(decision, name)
             if value is None:
                 continue

@@ -37,15 +37,19 @@ class Answer:
     """Time of that batch in the worker."""
 
 
+LOADED_FROM = ("disk", "host", "remote")
+"""Where a backend may be told to load from; remote where the cluster's disks are limited."""
+
+
 @dataclass
 class Statistics:
     """Counts and times since the start."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """requests, served, failed, rejected, loads_disk, loads_host, drops, batches, lost_instances,
-    load_errors, batch_errors, order_errors."""
+    """requests, served, failed, rejected, loads_disk, loads_host, loads_remote, drops, batches,
+    lost_instances, load_errors, batch_errors, order_errors."""
     load_s: dict[str, deque[float]] = field(
-        default_factory=lambda: {tier: deque(maxlen=KEPT_TIMES) for tier in ("disk", "host")}
+        default_factory=lambda: {tier: deque(maxlen=KEPT_TIMES) for tier in LOADED_FROM}
     )
     overhead_s: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMES))
     """Of each batch: order to reply, less the worker's own time (waits for the device included)."""

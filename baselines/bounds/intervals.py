@@ -89,7 +89,9 @@ def least_load_s(cluster: Cluster, function: Function, sources: tuple[str, ...])
         weights_gib=function.weights_gib - function.shared_gib,
         shared_gib=0.0,
     )
-    found = (n.load_s(quick, source) for n in cluster.all_nodes for source in sources)
+    # what a disk does not keep skips the leg from it
+    nodes = (n if np.isinf(n.disk_gib) else replace(n, disk_gib=0.0) for n in cluster.all_nodes)
+    found = (n.load_s(quick, source) for n in nodes for source in sources)
     return max(min(found) - function.overlap_s, 0.0)
 
 
@@ -98,8 +100,9 @@ def function_costs(cluster: Cluster) -> FunctionCosts:
     functions = cluster.functions
     hosted = np.array([0.0 < cluster.host_gib >= f.weights_gib for f in functions])
     host_usd_gib_s = min(n.host_price_usd_gib_h for n in cluster.all_nodes) / 3600.0
-    load_s = np.array([least_load_s(cluster, f, ("disk", "peer")) for f in functions])
-    from_host = np.array([least_load_s(cluster, f, ("disk", "peer", "host")) for f in functions])
+    below = ("disk", "peer", *["remote"] * any(np.isfinite(n.disk_gib) for n in cluster.all_nodes))
+    load_s = np.array([least_load_s(cluster, f, below) for f in functions])
+    from_host = np.array([least_load_s(cluster, f, (*below, "host")) for f in functions])
     return FunctionCosts(
         size_gib=np.array([f.device_gib - f.shared_gib for f in functions]),
         load_s=load_s,

@@ -24,7 +24,8 @@ extends it to policies that do either. What it rests on:
    request-seconds are waiting. At level 0 somebody must start an instance; delaying it costs
    waiting at a rate of at least kappa, which rule 1 and 2 have counted.
 5. *Memory.* The levels' memory of all functions, integrated over each time bin, is at most
-   device_gib times the bin. This row is priced (Lagrangian) or kept (linear program).
+   device_gib times the bin. This row is priced (Lagrangian) or kept (linear program). An instance
+   over several GPUs counts with all that it holds on them.
 
 Relaxed, hence free: queueing and slow-down on links and shared GPUs, which GPU holds what
 (fragmentation), host memory limits, rent and work of filling a host copy, waiting of more than

@@ -60,7 +60,8 @@ def touch_price(r, t):
         return
     r["price_t"] = t
     r["price_sum"] += dt * r["price"]
-    if r["price"] > 0.0 and r["cap"] - r["used"] > FREE_SHARE * r["cap"]:
+    cap = r["cap"] - r["off"]
+    if r["price"] > 0.0 and cap - r["used"] > FREE_SHARE * cap:
         r["price"] *= math.exp(-dt / (PRICE_DECAY_BINS * r["first_bin"]))
 
 

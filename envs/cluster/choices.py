@@ -8,8 +8,10 @@ CHOICES = {
     "rules.scale_out": ("per_request", "target_concurrency", "wait_vs_cold"),
     "rules.placement": ("most_free", "first_fit", "best_fit", "soonest", "shared_bytes"),
     "rules.eviction": (
-        "lru", "greedy_dual", "freq", "size", "lfu", "landlord", "score", "hazard",
+        "lru", "greedy_dual", "freq", "size", "lfu", "landlord", "greedy_dual_two_tier", "score",
+        "hazard",
     ),
+    "rules.host_eviction": ("lru", "greedy_dual", "score"),
     "rules.order": ("fcfs", "edf", "collation", "required_request_count"),
     "rules.plan": ("decision", "hybrid_histogram", "hazard"),
     "rules.overload": ("queue", "drop"),
@@ -23,6 +25,8 @@ CHOICES = {
     "link.discipline": ("fair", "fifo"),
     "gpu.sharing": ("parallel", "exclusive"),
     "node.loading": ("sequential", "pipelined"),
+    "node.demotion": ("instant", "copy"),
+    "objective.billing": ("memory", "gpu", "node"),
 }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """What a policy sees (`Snapshot`) and what it says (`Decision`), and the one function between.
 
-Shapes: B rows (independent clusters; the runtime has B = 1), F functions, G GPUs.
+Shapes: B rows (independent clusters; the runtime has B = 1), F functions, G GPUs, C classes of GPU.
 Units: seconds, GiB.
 """
 
@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stoker.envs.cluster.errors import require
+from stoker.envs.cluster.targets import Targets
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -38,6 +41,8 @@ class Decision:
     """...and keep that instance this long. Shape: (B, F)"""
     eviction_score: Floats | None = None
     """Under rule `score` the lowest goes first. Shape: (B, F)"""
+    host_eviction_score: Floats | None = None
+    """Likewise of the copies in host memory, under rule host_eviction=score. Shape: (B, F)"""
     min_batch: Ints | None = None
     """Start a batch at this many requests... Shape: (B, F)"""
     batch_wait_s: Floats | None = None
@@ -51,6 +56,16 @@ class Decision:
     gpu_class: Ints | None = None
     """New instances go to GPUs of this class alone (Cluster.kinds); -1 = any. A class that cannot
     hold the function counts as a clip and as any. Shape: (B, F)"""
+    targets: Targets | None = None
+    """Floors, limits and shares by GPU or class, in place of all that stood; see Targets."""
+    nodes_wanted: Ints | None = None
+    """Of the nodes of each class (that of their first GPU) so many are up, those of lowest number;
+    the others drain and go off, if that leaves functions without a place, too: their requests
+    wait. Shape: (B, C)"""
+
+
+PER_FUNCTION = tuple(f.name for f in fields(Decision) if f.name not in ("targets", "nodes_wanted"))
+"""The orders of shape (B, F)."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +121,15 @@ class Snapshot:
     gap_histogram: NDArray[np.float32]
     """Decayed histogram of idle gaps, log bins (see features.py). Shape: (B, F, 72)"""
     free_gib: Floats
-    """Free device memory. Shape: (B, G)"""
+    """Free device memory; 0 on nodes that are not up. Shape: (B, G)"""
     host_free_gib: Floats
     """Shape: (B,)"""
     loads_in_progress: Ints
     """Shape: (B,)"""
     memory_price: Floats
     """Online price of device memory, s/(GiB s). Shape: (B,)"""
+    nodes_up: Ints
+    """Nodes of each class that take instances. Shape: (B, C)"""
 
 
 @dataclass(frozen=True)
@@ -122,6 +139,9 @@ class Capabilities:
     host_tier: bool = True
     prewarm: bool = True
     live_batch: bool = True
+    targets: bool = True
+    capacity: bool = True
+    """Whether nodes can be brought up and taken down."""
     max_instances: int = 2**31 - 1
     """Most instances of one function that the backend can hold."""
 
@@ -140,7 +160,8 @@ _FLOOR = {
     "drop_head": 0,
     "gpu_class": -1,
 }
-_SAFE = {"prewarm_after_s": np.inf, "eviction_score": 0.0}
+_SAFE = {"prewarm_after_s": np.inf}
+_SCORES = ("eviction_score", "host_eviction_score")
 
 
 def legalize(
@@ -151,6 +172,8 @@ def legalize(
     """Clip a decision to the nearest that the backend can carry out, and count the clips.
 
     NaN becomes the field's harmless value (keep nothing, load nothing); infinities are orders.
+    `targets` and `nodes_wanted` are left to `legalize_targets` and `legalize_nodes`, which need to
+    know the cluster.
 
     Args:
         decision: fields of shape (B, F).
@@ -161,7 +184,7 @@ def legalize(
         The legal decision and how many of its values were changed. Shape: (B, F)
     """
     clipped = np.zeros(np.shape(max_batch), np.int64)
-    legal = Decision()
+    legal = Decision(targets=decision.targets, nodes_wanted=decision.nodes_wanted)
     ceilings: dict[str, Any] = {
         "max_batch": max_batch,
         "min_batch": max_batch,
@@ -172,16 +195,42 @@ def legalize(
         "host_keep_alive_s": np.inf if capabilities.host_tier else 0.0,
         "prewarm_after_s": np.inf,
     }
-    for f in fields(Decision):
-        asked = getattr(decision, f.name)
+    for name in PER_FUNCTION:
+        asked = getattr(decision, name)
         if asked is None:
             continue
         asked = np.asarray(asked)
-        safe = np.where(np.isnan(asked), _SAFE.get(f.name, _FLOOR.get(f.name, 0.0)), asked)
-        if f.name != "eviction_score":
-            safe = np.clip(safe, _FLOOR[f.name], ceilings.get(f.name, np.inf))
-        if f.name == "prewarm_after_s" and not capabilities.prewarm:
+        safe = np.where(np.isnan(asked), _SAFE.get(name, _FLOOR.get(name, 0.0)), asked)
+        if name not in _SCORES:
+            safe = np.clip(safe, _FLOOR[name], ceilings.get(name, np.inf))
+        if name == "prewarm_after_s" and not capabilities.prewarm:
             safe = np.full_like(safe, np.inf)
         clipped = clipped + (safe != asked)
-        setattr(legal, f.name, safe)
+        setattr(legal, name, safe)
     return legal, clipped
+
+
+def legalize_nodes(
+    wanted: Ints | None, present: Ints, possible: bool
+) -> tuple[Ints | None, NDArray[np.int64]]:
+    """Clip `nodes_wanted` to 0 .. the nodes there are, and count; NaN becomes all of them.
+
+    Args:
+        wanted: what a Decision says, or None. Shape: (B, C)
+        present: nodes of each class. Shape: (B, C)
+        possible: whether the backend can bring nodes up and down; if not, all stay up.
+
+    Returns:
+        What is legal (None = what stands stays), and clips a cluster. Shape: (B, C), (B,)
+
+    Raises:
+        SpecError: `wanted` has another shape.
+    """
+    if wanted is None:
+        return None, np.zeros(len(present), np.int64)
+    asked = np.asarray(wanted)
+    require(asked.shape == present.shape, "nodes_wanted", asked.shape, f"shape {present.shape}")
+    known = np.where(np.isnan(asked), present, asked)
+    legal = np.clip(np.floor(known), 0, present) if possible else present
+    clipped = ((legal != asked) & (present > 0)).sum(axis=1)
+    return legal.astype(np.int32) if possible else None, clipped

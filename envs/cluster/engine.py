@@ -8,25 +8,38 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.bill import charge, touch_gpu, touch_host, touch_price
+from stoker.envs.cluster.capacity import come_up, follow_orders
+from stoker.envs.cluster.disk_tier import leave_disk
 from stoker.envs.cluster.events import (
     BATCH,
     DONE,
     EXPIRE,
     HOST_EXPIRE,
     LINK,
+    NODE,
     PHASE,
     PREWARM,
     pop,
 )
-from stoker.envs.cluster.host_tier import arrive_host, copy_of, review_host
-from stoker.envs.cluster.instances import expiry_of, give_free, remove_instance, set_expiry
+from stoker.envs.cluster.floors import take_up, uphold
+from stoker.envs.cluster.host_tier import arrive_host, copy_of, rescore_host, review_host
+from stoker.envs.cluster.instances import (
+    expiry_of,
+    give_free,
+    remove_instance,
+    set_expiry,
+    timed,
+)
 from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.links import finished, leave, relink
 from stoker.envs.cluster.loading import fetch_host, make_ready, next_phase
 from stoker.envs.cluster.order import rescore
+from stoker.envs.cluster.placed import may_expire, standing
+from stoker.envs.cluster.power import part
 from stoker.envs.cluster.requests import dequeue, drop
 from stoker.envs.cluster.scaling import fits, prewarm, scale, serve_waiting, wait_for_memory
 from stoker.envs.cluster.service import _claim, _run, arrive, complete, dispatch
+from stoker.envs.cluster.span_loads import leg_over
 from stoker.envs.cluster.tables import (
     FETCHING,
     NONE,
@@ -34,6 +47,7 @@ from stoker.envs.cluster.tables import (
     f8_at,
     fn_at,
     inst_at,
+    node_at,
 )
 
 RUNNING, PAUSED, FULL_INSTANCES, FULL_HEAP, OVER = 0, 1, 2, 3, 4
@@ -48,9 +62,13 @@ def alive(r, i, t):
     inst = inst_at(r["inst"], i)
     f = inst["fn"]
     fn = fn_at(r["fn"], f)
+    if inst["disk"]:
+        leave_disk(r, i, t)
     if inst["state"] == FETCHING:
         arrive_host(r, inst["node"], f, t)
         give_free(r, i)
+        if r["placing"]:
+            part(r, inst["node"], t)
         return
     make_ready(r, i, t)
     q = inst["bound"]
@@ -69,12 +87,11 @@ def _expire(r, i, t):
     """The keep-alive timer of instance i fires."""
     inst = inst_at(r["inst"], i)
     inst["timer"] = math.inf
-    fn = fn_at(r["fn"], inst["fn"])
     if inst["inflight"] > 0:
         return
     if expiry_of(r, i) > t:
         set_expiry(r, i)
-    elif fn["n"] > fn["prewarm"]:
+    elif may_expire(r, inst):
         r["expiries"] += 1
         remove_instance(r, i, t)
 
@@ -86,7 +103,7 @@ def _prewarm_due(r, f, t):
     if t != fn["prewarm_timer"]:
         return
     fn["prewarm_timer"] = math.inf
-    if fn["n"] == 0:
+    if standing(fn) == 0:
         prewarm(r, f, t, fn["prewarm_keep_s"])
         return
     i = fn["open_head"]
@@ -98,7 +115,8 @@ def _prewarm_due(r, f, t):
 
 @njit
 def _after_phase(r, i, t):
-    if next_phase(r, i, t):
+    i = leg_over(r, i)
+    if i != NONE and next_phase(r, i, t):
         alive(r, i, t)
 
 
@@ -134,6 +152,9 @@ def _handle(r, kind, a, b, t):
     elif kind == BATCH:
         fn_at(r["fn"], a)["batch_timer"] = math.inf
         serve_queue(r, a, t)
+    elif kind == NODE:
+        if node_at(r["node"], a)["stamp"] == b:
+            come_up(r, a, t)
     else:  # ORDER: the waiting functions are looked at after every event
         fn_at(r["fn"], a)["order_timer"] = math.inf
 
@@ -152,7 +173,7 @@ def advance(r, until):
     last = until >= r["horizon"]
     until = min(until, r["horizon"])
     while True:
-        if r["free_n"] == 0:
+        if r["free_n"] < r["spans"]:
             return FULL_INSTANCES
         if r["heap_cap"] - r["heap_n"] < r["queued"] + r["fns"] + RESERVE:
             return FULL_HEAP
@@ -217,21 +238,24 @@ def obey(r, f):
         inst = inst_at(r["inst"], i)
         following = inst["next"]
         if inst["inflight"] == 0:
-            if expiry_of(r, i) <= t and fn["n"] > fn["prewarm"] and not r["ttl_lazy"]:
+            if expiry_of(r, i) <= t and may_expire(r, inst) and timed(r, i):
                 r["expiries"] += 1
                 remove_instance(r, i, t)
             else:
                 set_expiry(r, i)
         i = following
     if fn["hosts"] > 0:
+        rescore_host(r, f)
         for n in range(r["nodes"]):
             review_host(r, n, f, t)
     if fn["prewarm_host"]:
         fn["prewarm_host"] = 0
         fetch_host(r, f, t)
-    while fn["n"] < fn["prewarm"]:
+    while standing(fn) < fn["prewarm"]:
         if not prewarm(r, f, t, 0.0):
             break
+    if fn["target_n"] > 0:
+        uphold(r, f, t)
     if fn["queued"] > 0:
         serve_queue(r, f, t)
 
@@ -250,6 +274,9 @@ def obey_rows(rows):
         r = rows[k]
         if r["status"] == OVER:
             continue
+        if r["placing"]:
+            take_up(r, r["now"])
+            follow_orders(r, r["now"])
         for f in range(r["fns"]):
             obey(r, f)
         if r["wait_head"] != NONE:

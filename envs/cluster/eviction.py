@@ -24,15 +24,17 @@ from stoker.envs.cluster.order import (
 )
 from stoker.envs.cluster.rules.freq import freq_priority
 from stoker.envs.cluster.rules.greedy_dual import greedy_dual_priority
+from stoker.envs.cluster.rules.greedy_dual_two_tier import two_tier_priority
 from stoker.envs.cluster.rules.hazard import hazard_score
 from stoker.envs.cluster.rules.landlord import landlord_priority
 from stoker.envs.cluster.rules.lfu import lfu_priority
 from stoker.envs.cluster.rules.lru import lru_priority
 from stoker.envs.cluster.rules.score import decision_score
 from stoker.envs.cluster.rules.size import size_priority
+from stoker.envs.cluster.spans import stands_on
 from stoker.envs.cluster.tables import AGES, NONE, fn_at, gpu_at, inst_at
 
-LRU, GREEDY_DUAL, FREQ, SIZE, LFU, LANDLORD, SCORE, HAZARD = range(8)
+LRU, GREEDY_DUAL, FREQ, SIZE, LFU, LANDLORD, TWO_TIER, SCORE, HAZARD = range(9)
 
 
 @njit
@@ -48,6 +50,8 @@ def priority(r, f, t):
         return lfu_priority(r, f)
     if r["eviction"] == LANDLORD:
         return landlord_priority(r, f)
+    if r["eviction"] == TWO_TIER:
+        return two_tier_priority(r, f)
     return lru_priority(t)
 
 
@@ -97,11 +101,11 @@ def renew(r, f, t):
 
 @njit
 def idle_on(r, f, g):
-    """The least recently listed idle instance of f on GPU g."""
+    """The least recently listed idle instance of f on GPU g, or of those that it spans."""
     i = fn_at(r["fn"], f)["open_head"]
     while i != NONE:
         inst = inst_at(r["inst"], i)
-        if inst["gpu"] == g and inst["inflight"] == 0:
+        if inst["inflight"] == 0 and not inst["pinned"] and stands_on(r, i, g):
             return i
         i = inst["next"]
     return NONE
@@ -173,7 +177,7 @@ def _scan(r, g, t, limit):
 
 
 @njit
-def _evictable_below(r, g, t, limit):
+def evictable_below(r, g, t, limit):
     """Idle bytes on GPU g, not shared, of functions whose index is below `limit`."""
     total = 0
     for k in range(gpu_at(r["gpu"], g)["listed"]):
@@ -220,7 +224,7 @@ def make_room(r, g, need, t, limit):
         if gpu["evictable"] > 0:
             _evict_heap(r, g, need if r["need_full"] else short, t)
     else:
-        if limit < math.inf and _evictable_below(r, g, t, limit) < short:
+        if limit < math.inf and evictable_below(r, g, t, limit) < short:
             return False
         _evict_scan(r, g, short, t, limit)
     return gpu["cap"] - gpu["used"] >= need

@@ -5,13 +5,14 @@ Shapes: F functions, M nodes, G GPUs, L links.  Units: bytes, seconds.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stoker.envs.cluster.spec import CHOICES, GIB, Cluster, Gpu, Link, Rules
-from stoker.envs.cluster.tables import NONE
+from stoker.envs.cluster.spec import CHOICES, GIB, Cluster, Function, Gpu, Link, Node, Rules
+from stoker.envs.cluster.tables import NONE, THERE
 
 if TYPE_CHECKING:
     from stoker.envs.cluster.state import State
@@ -39,7 +40,8 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
     def column(get: Any) -> NDArray[np.float64]:
         return np.array([get(f) for f in specs], np.float64)
 
-    table["bytes"] = [to_bytes(f.device_gib) for f in specs]
+    table["bytes"] = [to_bytes(f.device_gib / f.gpus) for f in specs]
+    table["gpus"] = [f.gpus for f in specs]
     table["weights"] = [to_bytes(f.weights_gib) for f in specs]
     table["gib"] = column(lambda f: f.device_gib)
     table["weights_gib"] = column(lambda f: f.weights_gib)
@@ -52,6 +54,9 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
     table["family"] = found
     table["load_disk_s"] = [cluster.load_s(k, "disk") for k in range(len(specs))]
     table["load_host_s"] = [cluster.load_s(k, "host") for k in range(len(specs))]
+    table["load_remote_s"] = [cluster.load_s(k, "remote") for k in range(len(specs))]
+    table["disk_bytes"] = [to_bytes(f.disk_gib) for f in specs]
+    table["hostable"] = [0.0 < f.weights_gib <= cluster.host_gib for f in specs]
     table["cost"] = np.round(table["load_disk_s"] * MS, 9)
     table["cost_size"] = np.maximum(table["gib"] * 1024.0, LEAST_MB)
     table["batch_limit"] = table["max_batch"] = [f.max_batch for f in specs]
@@ -82,24 +87,40 @@ def fill_nodes(state: State, k: int, cluster: Cluster) -> None:
     for n, node in enumerate(nodes):
         state.node[k, n]["host_cap"] = to_bytes(node.host_gib)
         state.node[k, n]["pipelined"] = node.loading == "pipelined"
+        state.node[k, n]["demotion"] = node.demotion == "copy"
+        state.node[k, n]["boot_s"], state.node[k, n]["wanted"] = node.boot_s, 1
         fill_link(link[n], node.disk)
         fill_link(link[m + len(gpus) + n], node.nvlink or Link())
+        fill_link(link[2 * m + len(gpus) + n], node.network or Link())
         here = nf[n * f : (n + 1) * f]
-        here["disk_s"] = [node.load_s(function, "disk") for function in specs]
-        here["host_s"] = [node.load_s(function, "host") for function in specs]
-        here["peer_s"] = [node.load_s(function, "peer") for function in specs]
+        for source in ("disk", "host", "peer", "remote"):
+            here[f"{source}_s"] = [node.load_s(function, source) for function in specs]
+        fill_disk(state.node[k, n], here, node, specs)
         for gpu in node.gpus:
             fill_gpu(state.gpu[k, g], gpu, cluster)
             state.gpu[k, g]["node"] = n
             fill_link(link[m + g], node.pcie)
             g += 1
     nf["timer"] = np.inf
+    state.fn[k, :f]["disks"] = (nf[: m * f]["disk"] == THERE).reshape(m, f).sum(axis=0)
     kinds = cluster.kinds
     state.gpu[k, :g]["kind"] = [kinds.index(gpu.kind) for gpu in gpus]
+    classes = [kinds.index(node.kind) for node in nodes]
+    state.node[k, :m]["kind"] = classes
+    state.node[k, :m]["rank"] = [classes[:n].count(c) for n, c in enumerate(classes)]
     for c, kind in enumerate(kinds):
         here = cf[c * f : (c + 1) * f]
         times = np.array([function.service(kind) for function in specs])
         here["alpha_s"], here["beta_s"] = times[:, 0], times[:, 1]
+
+
+def fill_disk(record: Any, here: Records, node: Node, specs: tuple[Function, ...]) -> None:
+    """Write what lies on a node's disk at first: everything, or nothing where it is limited."""
+    limited = np.isfinite(node.disk_gib)
+    record["disk_cap"] = to_bytes(node.disk_gib) if limited else NONE
+    here["disk"] = [THERE if f.weights_gib == 0.0 or not limited else 0 for f in specs]
+    diskless = replace(node, disk_gib=0.0) if limited else node
+    here["stream_s"] = [diskless.load_s(function, "remote") for function in specs]
 
 
 def fill_gpu(record: Any, gpu: Gpu, cluster: Cluster) -> None:
@@ -125,6 +146,7 @@ def fill_row(row: Any, cluster: Cluster, gpus: Records, nodes: Records) -> None:
     row["fns"], row["nodes"] = len(cluster.functions), len(cluster.all_nodes)
     row["gpus"], row["kinds"] = len(cluster.gpus), len(cluster.kinds)
     row["families"] = len(cluster.families)
+    row["spans"] = max(f.gpus for f in cluster.functions)
     row["cap"] = min(sum(gpus["cap"].tolist()), UNBOUNDED)
     row["host_cap"] = min(sum(nodes["host_cap"].tolist()), UNBOUNDED)
     wait = cluster.objective.wait_usd_s
@@ -137,7 +159,7 @@ def fill_row(row: Any, cluster: Cluster, gpus: Records, nodes: Records) -> None:
 
 def fill_rules(rows: Records, rules: Rules) -> None:
     """Write the codes of the rules into every row. Shape: (B,)"""
-    for name in ("scale_out", "placement", "eviction", "plan"):
+    for name in ("scale_out", "placement", "eviction", "host_eviction", "plan"):
         rows[name] = CHOICES[f"rules.{name}"].index(getattr(rules, name))
     rows["order_rule"] = CHOICES["rules.order"].index(rules.order)
     rows["clone"] = CHOICES["rules.clone_choice"].index(rules.clone_choice)

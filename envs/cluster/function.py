@@ -29,6 +29,8 @@ AMOUNTS = (
     "shared_gib",
 )  # fmt: skip
 """Fields of a function that may be nothing."""
+MOST_GPUS = 8
+"""Most GPUs that an instance may span."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ class Function:
     family: str = ""
     """Functions of one family share `shared_gib` of their weights on a GPU (Tetris)."""
     shared_gib: float = 0.0
+    gpus: int = 1
+    """GPUs of one class on one node that an instance spans (tensor parallel degree): it holds
+    device_gib / gpus on each, and service times are those of the whole instance."""
 
     def __post_init__(self) -> None:
         for name in AMOUNTS:
@@ -84,8 +89,17 @@ class Function:
         for name in ("max_batch", "concurrency"):
             if not getattr(self, name) >= 1:
                 self._refuse(name, "an integer >= 1")
+        if self.gpus not in range(1, MOST_GPUS + 1):
+            self._refuse("gpus", f"an integer, 1..{MOST_GPUS}")
+        if self.gpus > 1 and self.shared_gib > 0.0:
+            self._refuse("shared_gib", f"0 (an instance spans {self.gpus} GPUs)")
         if len({s.kind for s in self.services}) < len(self.services):
             self._refuse("services", "one a class of GPU")
+
+    @property
+    def disk_gib(self) -> float:
+        """What the weights take on a disk."""
+        return self.weights_gib / self.compression
 
     def service(self, kind: str) -> tuple[float, float]:
         """Return alpha_s and beta_s on a class of GPU."""

@@ -8,33 +8,39 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.bill import touch_gpu
+from stoker.envs.cluster.disk_tier import give_up_disk
 from stoker.envs.cluster.effects import DROP, effect
-from stoker.envs.cluster.events import EXPIRE, push, quantize
+from stoker.envs.cluster.events import EXPIRE, PHASE, push, quantize
 from stoker.envs.cluster.host_tier import (
     arrive_host,
     copy_of,
     drop_host,
     hold_host,
     host_room,
-    review_host,
+    stop_reading_host,
 )
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.order import count_idle, delist, slot_of
+from stoker.envs.cluster.placed import host_open, loosen, must_leave, parted, regrip
+from stoker.envs.cluster.power import part
 from stoker.envs.cluster.rules.wait_vs_cold import leave_peers
-from stoker.envs.cluster.sharing import make_evictable, make_needed, vacate
+from stoker.envs.cluster.spans import begin_work, end_work, leave_gpus, no_more_idle
 from stoker.envs.cluster.tables import (
     ABSENT,
     FETCHING,
     FREE,
     HOST,
     NONE,
-    READY,
     STARTING,
     fn_at,
+    gpu_at,
     inst_at,
+    link_at,
+    node_at,
 )
 
 MRU, LRU, NEWEST, ARBITRARY = 0, 1, 2, 3
+NOTHING_LEFT = 99
+"""A phase after those of any start-up (loading.py)."""
 
 
 @njit
@@ -97,7 +103,8 @@ def take_free(r):
     inst["created"] = r["created"]
     inst["inflight"], inst["open"], inst["queued"], inst["bound"] = 0, 0, 0, NONE
     inst["link"], inst["through"], inst["prev"], inst["next"] = NONE, NONE, NONE, NONE
-    inst["freq"] = 0.0
+    inst["owner"], inst["shard"], inst["legs"] = i, NONE, 0
+    inst["freq"], inst["disk"], inst["pinned"] = 0.0, 0, 0
     inst["timer"], inst["keep_until"] = math.inf, 0.0
     inst["last_start"], inst["idle_since"] = r["now"], r["now"]
     return i
@@ -105,12 +112,15 @@ def take_free(r):
 
 @njit
 def give_free(r, i):
-    """Return a slot."""
-    inst = inst_at(r["inst"], i)
-    inst["state"], inst["next"] = FREE, r["free_head"]
-    inst["created"] = NONE
-    r["free_head"] = i
-    r["free_n"] += 1
+    """Return a slot and its shards'."""
+    j = i
+    while j != NONE:
+        part = inst_at(r["inst"], j)
+        part["state"], part["next"] = FREE, r["free_head"]
+        part["created"] = NONE
+        r["free_head"] = j
+        r["free_n"] += 1
+        j = part["shard"]
 
 
 @njit
@@ -118,12 +128,11 @@ def make_busy(r, i, t):
     """Instance i takes its first batch."""
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
-    gpu = touch_gpu(r, inst["gpu"], t)
-    gpu["busy"] += 1
-    make_needed(r, inst["fn"], inst["gpu"])
+    if r["placing"] and inst["pinned"]:
+        loosen(r, inst)
+    begin_work(r, i, t)
     fn["idle"] -= 1
     fn["busy"] += 1
-    count_idle(r, inst["gpu"], inst["fn"], -1)
 
 
 @njit
@@ -131,12 +140,11 @@ def make_idle(r, i, t):
     """Instance i has finished its last batch."""
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
-    gpu = touch_gpu(r, inst["gpu"], t)
-    gpu["busy"] -= 1
-    make_evictable(r, inst["fn"], inst["gpu"], 0)
+    end_work(r, i, t)
     fn["idle"] += 1
     fn["busy"] -= 1
-    count_idle(r, inst["gpu"], inst["fn"], 1)
+    if r["placing"] and inst["pinned"]:
+        regrip(r, inst)
     inst["idle_since"] = t
 
 
@@ -144,15 +152,26 @@ def make_idle(r, i, t):
 def expiry_of(r, i):
     """When the standing keep-alive of an idle instance ends."""
     inst = inst_at(r["inst"], i)
+    if r["placing"]:
+        if must_leave(r, inst):
+            return -math.inf
+        if inst["pinned"]:
+            return math.inf
     fn = fn_at(r["fn"], inst["fn"])
     anchor = inst["last_start"] if r["ttl_start"] else inst["idle_since"]
     return max(quantize(r, anchor + fn["keep_alive_s"]), inst["keep_until"])
 
 
 @njit
+def timed(r, i):
+    """Whether time alone may end idle instance i: under lazy expiry only what has to leave."""
+    return not r["ttl_lazy"] or (r["placing"] and must_leave(r, inst_at(r["inst"], i)))
+
+
+@njit
 def set_expiry(r, i):
     """Make sure that a timer will look at idle instance i when its keep-alive ends."""
-    if r["ttl_lazy"]:
+    if not timed(r, i):
         return
     inst = inst_at(r["inst"], i)
     at = expiry_of(r, i)
@@ -167,14 +186,12 @@ def _vacate(r, i, t):
     inst = inst_at(r["inst"], i)
     f, g = inst["fn"], inst["gpu"]
     fn = fn_at(r["fn"], f)
-    touch_gpu(r, g, t)["resident"] -= 1
+    if r["placing"]:
+        fn["leaving"] -= gpu_at(r["gpu"], g)["closed"]
+        parted(r, f, g)
     leave_peers(r, i)
     fn["n"] -= 1
-    slot = slot_of(r, g, f)
-    slot["n"] -= 1
-    if slot["n"] == 0:
-        delist(r, g, f)
-    vacate(r, f, g, inst["state"] == READY, t)
+    leave_gpus(r, i, t)
     if fn["n"] == 0:
         fn["freq"] = 0.0
     elif r["freq_instance"]:
@@ -189,7 +206,7 @@ def _leave_idle(r, i):
     close_slot(r, i)
     copy_of(r, inst["node"], inst["fn"])["ready"] -= 1
     fn["idle"] -= 1
-    count_idle(r, inst["gpu"], inst["fn"], -1)
+    no_more_idle(r, i)
 
 
 @njit
@@ -198,6 +215,7 @@ def lose_instance(r, i, t):
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
     n = inst["node"]
+    give_up_disk(r, i, t)
     if inst["state"] == FETCHING:
         drop_host(r, n, inst["fn"], t, False)
     elif inst["state"] == STARTING:
@@ -205,8 +223,7 @@ def lose_instance(r, i, t):
         fn["loading"] -= 1
         r["loads_now"] -= 1
         if inst["source"] == HOST:
-            copy_of(r, n, inst["fn"])["busy"] -= 1
-            review_host(r, n, inst["fn"], t)
+            stop_reading_host(r, n, inst["fn"], t)
         _vacate(r, i, t)
     else:
         _leave_idle(r, i)
@@ -221,14 +238,45 @@ def remove_instance(r, i, t):
     f, n, g = inst["fn"], inst["node"], inst["gpu"]
     fn = fn_at(r["fn"], f)
     _leave_idle(r, i)
+    uses = fn["freq"]
     _vacate(r, i, t)
     to_host = 0
-    copied = copy_of(r, n, f)["state"] != ABSENT
-    wanted = fn["n"] == 0 and not copied and fn["host_keep_alive_s"] > 0.0
-    if wanted and fn["weights"] > 0 and host_room(r, n, fn["weights"], t):
-        hold_host(r, n, f, t)
-        arrive_host(r, n, f, t)
-        to_host = 1
+    copy_s = 0.0
+    copy = copy_of(r, n, f)
+    open_there = r["placing"] == 0 or host_open(r, n, f)
+    if fn["n"] == 0 and copy["state"] == ABSENT:
+        wanted = fn["host_keep_alive_s"] > 0.0 and fn["weights"] > 0 and open_there
+        if wanted and host_room(r, n, fn["weights"], t):
+            copy["uses"] += uses
+            hold_host(r, n, f, t)
+            copy_s = _demotion_s(r, n, f, g)
+            if copy_s == 0.0:
+                arrive_host(r, n, f, t)
+            to_host = 1
+        else:
+            copy["uses"] = 0.0
     if r["live"]:
         effect(r, DROP, i, f, g, to_host, 0)
     give_free(r, i)
+    if copy_s > 0.0:
+        _copy_down(r, n, f, t + copy_s)
+    if r["placing"] and gpu_at(r["gpu"], g)["closed"]:
+        part(r, n, t)
+
+
+@njit
+def _demotion_s(r, n, f, g):
+    """How long a host copy is on its way down from GPU g; on a real backend orders take turns."""
+    if r["live"] or not node_at(r["node"], n)["demotion"]:
+        return 0.0
+    return fn_at(r["fn"], f)["weights"] / link_at(r["link"], r["nodes"] + g)["rate"]
+
+
+@njit
+def _copy_down(r, n, f, at):
+    """The host copy of f, whose room on node n is booked, will be complete at a time."""
+    i = take_free(r)
+    inst = inst_at(r["inst"], i)
+    inst["fn"], inst["node"], inst["gpu"], inst["state"] = f, n, NONE, FETCHING
+    inst["phase"] = NOTHING_LEFT
+    push(r, quantize(r, at), PHASE, i, inst["created"] & 0x7FFFFFFF)

@@ -2,8 +2,9 @@
 
 Under `fair` a load runs at the least of its own ceiling and an equal share of the link; under
 `fifo` up to `slots` loads run at once, each at the least of its own ceiling and the link's rate.
-A pipelined load stands in one link and passes through a second one, which it shares: its rate is
-the least of both. (Where the first is fifo, that is settled when its turn comes.)
+A pipelined load stands in one link (disk or network) and passes through a second one (PCIe), which
+it shares: its rate is the least of both. (Where the first is fifo, that is settled when its turn
+comes.)
 Loads are the instance slots themselves, chained through `prev` and `next`.  Units: bytes, seconds.
 """
 
@@ -58,12 +59,57 @@ def _share_of(r, l):
 
 
 @njit
-def _share_others(r, l, through, t):
-    """Share anew the links on which a change of link l, or of `through`, is felt."""
+def _pass(r, i, through, change):
+    """Load i begins (1) or ends (-1) to pass through a link, or those of the GPUs that it spans."""
+    link_at(r["link"], through)["passing"] += change
+    j = inst_at(r["inst"], i)["shard"]
+    while j != NONE:
+        part = inst_at(r["inst"], j)
+        link_at(r["link"], r["nodes"] + part["gpu"])["passing"] += change
+        j = part["shard"]
+
+
+@njit
+def _share_passed(r, i, through, t):
+    """Share anew the links that load i passes through, or has passed through."""
+    _share_again(r, through, t)
+    j = inst_at(r["inst"], i)["shard"]
+    while j != NONE:
+        part = inst_at(r["inst"], j)
+        _share_again(r, r["nodes"] + part["gpu"], t)
+        j = part["shard"]
+
+
+@njit
+def _passing_rate(r, inst):
+    """What the links that a load passes through leave it: an equal part of it goes over each."""
+    rate = _share_of(r, inst["through"])
+    parts = 1
+    j = inst["shard"]
+    while j != NONE:
+        part = inst_at(r["inst"], j)
+        rate = min(rate, _share_of(r, r["nodes"] + part["gpu"]))
+        parts += 1
+        j = part["shard"]
+    return rate * parts / inst["compression"]
+
+
+@njit
+def _share_others(r, l, i, through, t):
+    """Share anew the links on which a change of link l by load i, `through` others, is felt."""
+    pcie = l
+    spans = False
     if through != NONE:
-        _share_again(r, through, t)
-    elif l >= r["nodes"] and link_at(r["link"], l)["passing"] > 0:
-        _share_again(r, gpu_at(r["gpu"], l - r["nodes"])["node"], t)
+        _share_passed(r, i, through, t)
+        pcie = through
+        spans = inst_at(r["inst"], i)["shard"] != NONE
+    if spans or (pcie >= r["nodes"] and link_at(r["link"], pcie)["passing"] > 0):
+        disk = gpu_at(r["gpu"], pcie - r["nodes"])["node"]
+        network = 2 * r["nodes"] + r["gpus"] + disk
+        if disk != l:
+            _share_again(r, disk, t)
+        if network != l:
+            _share_again(r, network, t)
 
 
 @njit
@@ -80,9 +126,9 @@ def _serve_fifo(r, link, i, t):
     _append(r, link, i)
     rate = min(link["rate"], inst["rate"])
     if inst["through"] != NONE:
-        link_at(r["link"], inst["through"])["passing"] += 1
-        rate = min(rate, _share_of(r, inst["through"]) / inst["compression"])
-        _share_others(r, inst["link"], inst["through"], t)
+        _pass(r, i, inst["through"], 1)
+        rate = min(rate, _passing_rate(r, inst))
+        _share_others(r, inst["link"], i, inst["through"], t)
     seconds = inst["left"] / rate
     link["busy_s"] += seconds
     push(r, quantize(r, t + seconds), PHASE, i, inst["created"] & 0x7FFFFFFF)
@@ -104,8 +150,7 @@ def _share(r, l, t):
             inst["left"] -= dt * inst["now_rate"]
         inst["now_rate"] = min(share, inst["rate"])
         if inst["through"] != NONE:
-            passing = _share_of(r, inst["through"]) / inst["compression"]
-            inst["now_rate"] = min(inst["now_rate"], passing)
+            inst["now_rate"] = min(inst["now_rate"], _passing_rate(r, inst))
         soonest = min(soonest, max(inst["left"], 0.0) / inst["now_rate"])
         i = inst["next"]
     link["busy_s"] += dt
@@ -129,9 +174,9 @@ def join(r, l, through, i, n_bytes, ceiling, t):
         inst["queued"] = 1
         _append(r, link, i)
         if through != NONE:
-            link_at(r["link"], through)["passing"] += 1
+            _pass(r, i, through, 1)
         _share(r, l, t)
-        _share_others(r, l, through, t)
+        _share_others(r, l, i, through, t)
     elif link["active"] < link["slots"]:
         _serve_fifo(r, link, i, t)
     else:
@@ -153,10 +198,10 @@ def leave(r, i, t):
     inst["link"] = inst["through"] = NONE
     _remove(r, link, i)
     if through != NONE:
-        link_at(r["link"], through)["passing"] -= 1
+        _pass(r, i, through, -1)
     if link["fifo"] == 0:
         _share(r, l, t)
-        _share_others(r, l, through, t)
+        _share_others(r, l, i, through, t)
     elif link["q_head"] != NONE:
         following = link["q_head"]
         link["q_head"] = inst_at(r["inst"], following)["next"]
@@ -165,7 +210,7 @@ def leave(r, i, t):
         link["queued"] -= 1
         _serve_fifo(r, link, following, t)
     if link["fifo"] and through != NONE:
-        _share_again(r, through, t)
+        _share_others(r, l, i, through, t)
 
 
 @njit

@@ -32,6 +32,7 @@ from stoker.envs.cluster.tables import (
     HOST,
     IN_FLIGHT,
     NONE,
+    REMOTE,
     REQ,
     STARTING,
 )
@@ -48,7 +49,7 @@ class Load:
     fn: int
     gpu: int
     source: str
-    """disk or host."""
+    """disk, host or remote; a peer GPU's weights are read from disk here."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,12 @@ class LiveEngine:
         act: Callable[[NDArray[np.float32]], IdlePlan] | None = None,
     ) -> None:
         names = tuple(f.name for f in cluster.functions)
+        for f in cluster.functions:
+            if f.gpus > 1:
+                raise SpecError(f"function[{f.name}].gpus", f.gpus, "1 (on a real backend)")
         empty = Workload(np.zeros(0), np.zeros(0, np.int32), names, 1.0, source="live")
         self._sim = Simulation([cluster], [empty], rules)
+        self._sim.capabilities = Capabilities(targets=False, capacity=False)
         self._state = self._sim.state
         self._state.effect = np.zeros((1, EFFECT_BUFFER), EFFECT)
         self._count = 0
@@ -263,7 +268,7 @@ class LiveEngine:
     def _decode(self, e: tuple[int, ...]) -> Effect:
         kind, inst, fn, gpu, a, b = e
         if kind == LOAD:
-            return Load(inst, fn, gpu, "host" if a == HOST else "disk")
+            return Load(inst, fn, gpu, {HOST: "host", REMOTE: "remote"}.get(a, "disk"))
         if kind == DROP:
             return Drop(inst, fn, gpu, bool(a))
         if kind == RUN:

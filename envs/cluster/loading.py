@@ -7,7 +7,18 @@ from __future__ import annotations
 
 import math
 
-from stoker.envs.cluster.bill import charge_load, touch_gpu
+from stoker.envs.cluster.bill import charge_load
+from stoker.envs.cluster.copy_order import list_copy
+from stoker.envs.cluster.disk_tier import (
+    READS,
+    WRITES,
+    in_one_go,
+    join_network,
+    land_on_disk,
+    leave_disk,
+    read_disk,
+    write_disk,
+)
 from stoker.envs.cluster.effects import FETCH_HOST, LOAD, effect
 from stoker.envs.cluster.events import PHASE, push, quantize
 from stoker.envs.cluster.host_tier import (
@@ -15,36 +26,53 @@ from stoker.envs.cluster.host_tier import (
     drop_host,
     hold_host,
     host_room,
+    read_host,
 )
 from stoker.envs.cluster.instances import open_slot, take_free
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.links import join
-from stoker.envs.cluster.order import count_idle, enlist, slot_of
+from stoker.envs.cluster.placed import (
+    copy_held,
+    entered,
+    host_open,
+    names_node,
+    regrip,
+    standing,
+)
 from stoker.envs.cluster.rules.wait_vs_cold import join_peers
-from stoker.envs.cluster.sharing import make_evictable, occupy
+from stoker.envs.cluster.span_loads import add_shards, copy_shares
+from stoker.envs.cluster.spans import end_loading, enter_gpu
 from stoker.envs.cluster.tables import (
+    ABSENT,
     COLD,
     FETCHING,
     HOST,
     NONE,
     PEER,
     READY,
+    REMOTE,
     STARTING,
     THERE,
     fn_at,
+    gpu_at,
     inst_at,
     link_at,
     node_at,
 )
 
-RUNTIME, DISK, PCIE, WARMUP, ALIVE = 0, 1, 2, 3, 4
+RUNTIME, NETWORK, DISK, PCIE, WARMUP, ALIVE = 0, 1, 2, 3, 4, 5
 """Phases of a start-up."""
 
 
 @njit
-def _choose_source(r, f, copy):
-    """Where the weights come from: a peer GPU or the host copy if that is quickest, else disk."""
+def _choose_source(copy, moves):
+    """Where the weights come from: a peer GPU or the host copy if that is quickest, else disk.
+
+    What is on none of them comes over the network.
+    """
     source, seconds = COLD, copy["disk_s"]
+    if copy["disk"] != THERE and moves > 0:
+        source, seconds = REMOTE, copy["remote_s"]
     if copy["state"] == THERE:
         source, seconds = HOST, copy["host_s"]
     if copy["ready"] > 0 and copy["peer_s"] < seconds:
@@ -53,37 +81,49 @@ def _choose_source(r, f, copy):
 
 
 @njit
+def _book_source(r, i):
+    """Count a load by its source and hold what it reads; False if the disk will not keep it."""
+    inst = inst_at(r["inst"], i)
+    if inst["source"] == HOST:
+        r["loads_host"] += 1
+        read_host(r, inst["node"], inst["fn"])
+    elif inst["source"] == PEER:
+        r["loads_peer"] += 1
+    elif inst["source"] == REMOTE:
+        r["loads_remote"] += 1
+        return write_disk(r, i)
+    else:
+        r["loads_disk"] += 1
+        read_disk(r, i)
+    return True
+
+
+@njit
 def start_instance(r, f, g, t):
     """Begin the start-up of an instance of f on GPU g, whose memory has been made free."""
     fn = fn_at(r["fn"], f)
-    gpu = touch_gpu(r, g, t)
-    n = gpu["node"]
+    n = gpu_at(r["gpu"], g)["node"]
     copy = copy_of(r, n, f)
     i = take_free(r)
     inst = inst_at(r["inst"], i)
     inst["fn"], inst["node"], inst["gpu"], inst["state"] = f, n, g, STARTING
     join_peers(r, i)
-    inst["source"], work = _choose_source(r, f, copy)
-    inst["moves"] = occupy(r, f, g, t)
-    gpu["loading"] += 1
-    gpu["resident"] += 1
+    inst["moves"] = enter_gpu(r, f, g, t)
+    inst["source"], work = _choose_source(copy, inst["moves"])
+    if fn["gpus"] > 1:
+        add_shards(r, i, t)
     fn["n"] += 1
     fn["loading"] += 1
-    slot = slot_of(r, g, f)
-    slot["n"] += 1
-    if slot["n"] == 1:
-        enlist(r, g, f)
+    if r["placing"]:
+        entered(r, i)
     r["loads_now"] += 1
-    if inst["source"] == HOST:
-        r["loads_host"] += 1
-        copy["busy"] += 1
-    elif inst["source"] == PEER:
-        r["loads_peer"] += 1
-    else:
-        r["loads_disk"] += 1
+    if not _book_source(r, i):
+        work = copy["stream_s"]
     runtime = fn["runtime_s"]
     if inst["moves"] < fn["weights"]:
         weights_s = work - runtime - fn["warmup_s"]
+        if inst["disk"] == WRITES:  # the whole file comes; later legs are shorter
+            weights_s = 0.0 if in_one_go(r, i) else copy["disk_s"] - runtime - fn["warmup_s"]
         work -= weights_s * (1.0 - inst["moves"] / fn["weights"])
     if copy["ready"] > 0 and fn["fork_s"] < runtime:
         work -= runtime - fn["fork_s"]
@@ -98,19 +138,47 @@ def start_instance(r, f, g, t):
 
 
 @njit
+def _brought(r, i, t):
+    """The weights of instance i have come over the network and lie on the disk."""
+    if in_one_go(r, i):
+        leave_disk(r, i, t)
+    else:
+        land_on_disk(r, i)
+
+
+@njit
+def _start_remote(r, i, t):
+    """Begin the leg over the network; return whether it takes time."""
+    if join_network(r, i, t):
+        if in_one_go(r, i):
+            inst_at(r["inst"], i)["phase"] = PCIE
+        return True
+    if inst_at(r["inst"], i)["disk"] == WRITES:
+        _brought(r, i, t)
+    return False
+
+
+@njit
 def next_phase(r, i, t):
     """Start the phase after the one that has ended; return whether the instance is alive now."""
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
+    if inst["disk"] == WRITES and inst["phase"] > RUNTIME:
+        _brought(r, i, t)
     inst["phase"] += 1
     disk, pcie = inst["node"], r["nodes"] + inst["gpu"]
     inst["compression"] = 1.0
+    if inst["phase"] == NETWORK:
+        if inst["source"] == REMOTE and _start_remote(r, i, t):
+            return False
+        inst["phase"] += 1
     if inst["phase"] == DISK:
         rate = min(fn["load_rate"], link_at(r["link"], disk)["rate"])
-        if inst["source"] == COLD and inst["moves"] > 0 and rate < math.inf:
+        reads = inst["source"] == COLD or inst["disk"] == READS
+        if reads and inst["moves"] > 0 and rate < math.inf:
             through = NONE
             inst["compression"] = fn["compression"]
-            if inst["state"] == STARTING and node_at(r["node"], inst["node"])["pipelined"]:
+            if inst["source"] == COLD and in_one_go(r, i):
                 inst["phase"] = PCIE  # in one go
                 through = pcie
             join(r, disk, through, i, inst["moves"] / fn["compression"], fn["load_rate"], t)
@@ -119,7 +187,10 @@ def next_phase(r, i, t):
     if inst["phase"] == PCIE and inst["state"] == STARTING:
         last = r["nodes"] + r["gpus"] + inst["node"] if inst["source"] == PEER else pcie
         if inst["moves"] > 0 and link_at(r["link"], last)["rate"] < math.inf:
-            join(r, last, NONE, i, float(inst["moves"]), math.inf, t)
+            if inst["shard"] == NONE:
+                join(r, last, NONE, i, float(inst["moves"]), math.inf, t)
+            else:
+                copy_shares(r, i, t)
             return False
         inst["phase"] += 1
     if inst["phase"] == WARMUP and inst["state"] == STARTING and fn["warmup_s"] > 0.0:
@@ -134,52 +205,79 @@ def make_ready(r, i, t):
     """The start-up of instance i has ended: it can take work."""
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
-    gpu = touch_gpu(r, inst["gpu"], t)
-    gpu["loading"] -= 1
-    make_evictable(r, inst["fn"], inst["gpu"], 1)
+    end_loading(r, i, t)
     copy = copy_of(r, inst["node"], inst["fn"])
     copy["ready"] += 1
     fn["loading"] -= 1
     fn["idle"] += 1
-    count_idle(r, inst["gpu"], inst["fn"], 1)
     r["loads_now"] -= 1
+    if r["placing"] and inst["pinned"]:
+        regrip(r, inst)
     if inst["source"] == HOST:
         copy["busy"] -= 1
+        held = r["placing"] and copy_held(r, inst["node"], inst["fn"])
         if copy["busy"] == 0 and copy["state"] == THERE:
-            drop_host(r, inst["node"], inst["fn"], t, False)
+            if held:
+                list_copy(r, inst["node"], inst["fn"])
+            else:
+                drop_host(r, inst["node"], inst["fn"], t, False)
     inst["state"], inst["ready_t"], inst["idle_since"] = READY, t, t
     open_slot(r, i)
 
 
 @njit
-def _roomiest_host(r):
-    """The node with the most free host memory."""
-    best = 0
+def _roomiest_host(r, f, k):
+    """The node with the most free host memory that may take a copy of f.
+
+    k: see `fetch_copy`.
+    """
+    best = NONE
     most = -1
     for n in range(r["nodes"]):
         node = node_at(r["node"], n)
         if node["host_cap"] - node["host_used"] > most:
+            if r["placing"] and not host_open(r, n, f):
+                continue
+            if k != NONE and (copy_of(r, n, f)["state"] != ABSENT or not names_node(r, k, n)):
+                continue
             best, most = n, node["host_cap"] - node["host_used"]
     return best
 
 
 @njit
-def fetch_host(r, f, t):
-    """Begin to bring a host copy of f (prewarm to the host tier); return whether it could."""
+def fetch_copy(r, f, k, t):
+    """Begin to bring a host copy of f to the node with most room; return whether it could.
+
+    k: the target that asks for it, which names the nodes; NONE = any node.
+    """
     fn = fn_at(r["fn"], f)
-    if fn["held_host"] > 0 or fn["n"] > 0 or fn["weights"] == 0 or r["free_n"] == 0:
+    if fn["weights"] == 0 or r["free_n"] == 0:
         return False
-    n = _roomiest_host(r)
-    if not host_room(r, n, fn["weights"], t):
+    n = _roomiest_host(r, f, k)
+    if n == NONE or not host_room(r, n, fn["weights"], t):
         return False
     hold_host(r, n, f, t)
     i = take_free(r)
     inst = inst_at(r["inst"], i)
     inst["fn"], inst["node"], inst["gpu"], inst["moves"] = f, n, NONE, fn["weights"]
-    inst["state"], inst["source"] = FETCHING, COLD
+    inst["state"] = FETCHING
+    if copy_of(r, n, f)["disk"] == THERE:
+        inst["source"] = COLD
+        read_disk(r, i)
+    else:
+        inst["source"] = REMOTE
+        write_disk(r, i)
     if r["live"]:
         effect(r, FETCH_HOST, i, f, NONE, n, 0)
     else:
         inst["phase"] = RUNTIME
         push(r, t, PHASE, i, inst["created"] & 0x7FFFFFFF)
     return True
+
+
+@njit
+def fetch_host(r, f, t):
+    """Carry out the order to fetch a host copy of f, unless it has one or an instance."""
+    fn = fn_at(r["fn"], f)
+    if fn["held_host"] == 0 and standing(fn) == 0:
+        fetch_copy(r, f, NONE, t)

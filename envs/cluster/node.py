@@ -57,7 +57,10 @@ class Link:
 class Node:
     """GPUs behind one host memory, one disk link and one host-to-device link (PCIe) a GPU.
 
-    The disk link is whatever brings weights to the host: a local drive or the network to a store.
+    The disk link is whatever brings weights to the host. As long as `disk_gib` is infinite every
+    model lies behind it from the start, and it may stand for a local drive or for a store. Where
+    `disk_gib` is finite the disk is empty at first: weights come from a store over `network`, then
+    lie on the disk until they are the least recently used of those that must make room.
     """
 
     gpus: tuple[Gpu, ...]
@@ -71,25 +74,68 @@ class Node:
     slowest link decides, not the sum (ServerlessLLM, OSDI 2024)."""
     nvlink: Link | None = None
     """Between its GPUs: weights that are ready on one may be copied to another (Torpor)."""
+    disk_gib: float = math.inf
+    """What the local drive holds. Weights that do not fit are streamed from the store each time."""
+    network: Link | None = None
+    """To the store; used, and required, where `disk_gib` is finite."""
+    demotion: str = "instant"
+    """How weights that leave a device get to the host: instant, as where the host has kept them
+    pinned all along; copy: they take the bytes over PCIe's rate to be there (host memory is held
+    from the start, device memory is free at once, and loads to the device are not slowed: PCIe is
+    duplex)."""
+    boot_s: float = 0.0
+    """From the order to bring it up until it takes instances (Decision.nodes_wanted)."""
 
     def __post_init__(self) -> None:
         choose("node.loading", self.loading, "node.loading")
+        choose("node.demotion", self.demotion, "node.demotion")
         require(len(self.gpus) >= 1, "node.gpus", len(self.gpus), "at least one GPU")
         require(self.host_gib >= 0.0, "node.host_gib", self.host_gib, ">= 0")
         price = self.host_price_usd_gib_h
         require(price >= 0.0, "node.host_price_usd_gib_h", price, ">= 0")
+        require(self.disk_gib >= 0.0, "node.disk_gib", self.disk_gib, ">= 0")
+        if self.network is None:
+            require(self.disk_gib == math.inf, "node.network", None, "a Link (disk_gib is finite)")
+        require(0.0 <= self.boot_s < math.inf, "node.boot_s", self.boot_s, "finite, >= 0")
+
+    @property
+    def kind(self) -> str:
+        """Its class: that of its first GPU."""
+        return self.gpus[0].kind
 
     def load_s(self, function: Function, source: str = "disk") -> float:
-        """Start-up time of a function while nothing else loads, from `disk`, `host` or `peer`."""
+        """Start-up time of a function while nothing else loads.
+
+        Each GPU that an instance spans takes its share of the weights over its own PCIe link, all
+        at once. Such an instance is never copied from a peer.
+
+        Args:
+            function: the function.
+            source: `disk`, `host`, `peer` or `remote` (to the disk first, if it fits there); inf
+                where the node has no such link.
+        """
         if source == "peer":
-            gib_s = 0.0 if self.nvlink is None else self.nvlink.gib_s
+            gib_s = 0.0 if self.nvlink is None or function.gpus > 1 else self.nvlink.gib_s
             copy_s = function.weights_gib / gib_s if gib_s > 0.0 else math.inf
             return function.runtime_s + function.warmup_s + copy_s
-        pcie_s = function.weights_gib / self.pcie.gib_s
-        disk_s = 0.0
+        pcie_s = function.weights_gib / function.gpus / self.pcie.gib_s
+        host_s = 0.0
         if source == "disk":
-            gib_s = min(self.disk.gib_s * function.compression, function.load_gib_s)
-            disk_s = function.weights_gib / gib_s
-            if self.loading == "pipelined":
-                disk_s = max(disk_s - pcie_s, 0.0)
-        return function.runtime_s + function.warmup_s + pcie_s + disk_s
+            host_s = self._to_host_s(function, self.disk)
+        elif source == "remote":
+            if self.network is None:
+                return math.inf
+            if self.loading == "sequential" and function.disk_gib <= self.disk_gib:
+                file_s = function.disk_gib / self.network.gib_s
+                host_s = file_s + self._to_host_s(function, self.disk)
+            else:
+                host_s = self._to_host_s(function, self.network)
+        if self.loading == "pipelined":
+            host_s = max(host_s - pcie_s, 0.0)
+        return function.runtime_s + function.warmup_s + pcie_s + host_s
+
+    @staticmethod
+    def _to_host_s(function: Function, link: Link) -> float:
+        """How long weights take to the host over a link alone."""
+        gib_s = min(link.gib_s * function.compression, function.load_gib_s)
+        return function.weights_gib / gib_s

@@ -129,7 +129,7 @@ def observe_own(r, f, t, row):
     row[6] = _log_count(fn["gaps"], 8.0)
     row[7] = bin_of(r["first_bin"], age) / AGES
     row[8] = _log(load / r["first_bin"], 4.0)
-    row[9] = _log(fn["bytes"] / r["cap"], 8.0)
+    row[9] = _log(fn["bytes"] * fn["gpus"] / r["cap"], 8.0)
     row[10] = 1.0 if fn["hosts"] > 0 else 0.0
     forecast(r, f)
     index = index_of(r, f, age)

@@ -1,9 +1,9 @@
 """The eviction order of each GPU: the functions resident on it, lowest priority first.
 
-For heap rules (lru, greedy_dual, freq, size, lfu, landlord) it is a binary heap whose keys may lag
-behind a function's priority as long as they are lower; they are corrected when they reach the top,
-so an ordinary warm start touches no heap. For scanning rules (score, hazard) it is a plain list,
-and each function's score is kept for as long as it stands.
+For heap rules (lru, greedy_dual, freq, size, lfu, landlord, greedy_dual_two_tier) it is a binary
+heap whose keys may lag behind a function's priority as long as they are lower; they are corrected
+when they reach the top, so an ordinary warm start touches no heap. For scanning rules (score,
+hazard) it is a plain list, and each function's score is kept for as long as it stands.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.tables import NONE, fn_at, gf_at, gpu_at, inst_at, order_at
 
-FIRST_SCAN = 6
+FIRST_SCAN = 7
 """Code of the first scanning rule; those before it go by priority."""
 
 
@@ -135,10 +135,13 @@ def rescore(r, f):
         return
     i = fn["open_head"]
     while i != NONE:
-        inst = inst_at(r["inst"], i)
-        slot = slot_of(r, inst["gpu"], f)
-        _forget_score(r, inst["gpu"], slot["pos"], slot["idle"])
-        i = inst["next"]
+        j = i
+        while j != NONE:  # on each GPU that it spans
+            part = inst_at(r["inst"], j)
+            slot = slot_of(r, part["gpu"], f)
+            _forget_score(r, part["gpu"], slot["pos"], slot["idle"])
+            j = part["shard"]
+        i = inst_at(r["inst"], i)["next"]
 
 
 @njit

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from stoker.envs.cluster.spec import GIB, Cluster
 from stoker.envs.cluster.state import State
-from stoker.envs.cluster.tables import COLD, DROPPED, FAILED, HOST, IN_FLIGHT, PEER
+from stoker.envs.cluster.tables import COLD, DROPPED, FAILED, HOST, IN_FLIGHT, OFF, PEER, REMOTE
 
 PERCENTILES = (50, 95, 99)
+SOURCES = ("disk", "host", "peer", "remote")
 BILLED = (
     "rent_usd", "load_usd", "wait_usd", "drop_usd", "device_gib_s", "host_gib_s",
     "gpu_busy_s", "gpu_loading_s", "gpu_idle_s", "gpu_off_s",
@@ -33,7 +34,7 @@ class Outcome:
     """Shape: (N,)"""
     tier: NDArray[np.uint8]
     """0 warm, 1 cold (from disk), 2 dropped, 3 from the host copy, 4 failed, 5 from a
-    peer GPU, 255 in flight.
+    peer GPU, 6 over the network, 255 in flight.
     Shape: (N,)"""
     start_s: NDArray[np.float64]
     """NaN where service has not begun. Shape: (N,)"""
@@ -65,8 +66,12 @@ class Bill:
     gpu_off_s: float
     loaded_gib: float
     """Bytes moved over the disk links."""
+    network_gib: float
+    """Bytes moved over the links to the store."""
     energy_j: float
     """Of the GPUs: busy at their busy power, loading and idle at their idle power, off at none."""
+    node_s: float
+    """Seconds that nodes were up, those in which they came up or drained included."""
 
     @property
     def total_usd(self) -> float:
@@ -91,14 +96,14 @@ class Result:
         """Every figure that a table shows, by name."""
         bill, tier, latency_s = self.bill, self.outcome.tier, self.outcome.latency_s
         latency_s = latency_s[np.isfinite(latency_s)]
-        cold = sum(_count(tier, source) for source in (COLD, HOST, PEER))
+        cold = sum(_count(tier, source) for source in (COLD, HOST, PEER, REMOTE))
         served = len(tier) - _count(tier, DROPPED) - _count(tier, FAILED)
         figures = {
             "requests": float(len(tier)),
             "drops": float(self.counters["drops"]),
             "failed": float(self.counters["failed"]),
             "evictions": float(self.counters["evictions"]),
-            "loads": float(sum(self.counters[f"loads_{s}"] for s in ("disk", "host", "peer"))),
+            "loads": float(sum(self.counters[f"loads_{s}"] for s in SOURCES)),
             "prewarms": float(self.counters["prewarms"]),
             "cold_ratio": cold / max(served, 1),
             "cold_s": self.startup_wait_s,
@@ -115,7 +120,7 @@ class Result:
 
 
 COUNTERS = (
-    "evictions", "expiries", "loads_disk", "loads_host", "loads_peer", "prewarms", "refused",
+    "evictions", "expiries", *(f"loads_{source}" for source in SOURCES), "prewarms", "refused",
     "drops", "served", "failed", "events", "clipped",
 )  # fmt: skip
 
@@ -128,12 +133,15 @@ def collect(state: State, cluster: Cluster, k: int) -> Result:
     goal, now = cluster.objective, float(row["now"])
     specs, nodes = cluster.gpus, cluster.all_nodes
     gpu, node = gpu[: len(specs)], node[: len(nodes)]
+    link = link[: 3 * len(nodes) + len(specs)]
     held_gib_s, host_gib_s = gpu["byte_s"] / GIB, node["host_byte_s"] / GIB
     on_s = now - gpu["off_s"]
+    up_s = node["up_s"] + np.where(node["state"] != OFF, now - node["up_t"], 0.0)
     if goal.billing == "memory":
         rents = [float(s) * g.usd_gib_s for s, g in zip(held_gib_s, specs, strict=True)]
     else:
-        rents = [float(s) * g.price_usd_h / 3600.0 for s, g in zip(on_s, specs, strict=True)]
+        paid_s = on_s if goal.billing == "gpu" else up_s[gpu["node"]]
+        rents = [float(s) * g.price_usd_h / 3600.0 for s, g in zip(paid_s, specs, strict=True)]
     hosts = zip(host_gib_s, nodes, strict=True)
     power = zip(gpu["busy_s"], gpu["loading_s"] + gpu["idle_s"], specs, strict=True)
     scored = slice(arrival_s.searchsorted(row["warmup"]), arrival_s.searchsorted(now, "right"))
@@ -152,7 +160,9 @@ def collect(state: State, cluster: Cluster, k: int) -> Result:
         gpu_idle_s=float(gpu["idle_s"].sum()),
         gpu_off_s=float(gpu["off_s"].sum()),
         loaded_gib=float(link["bytes"][: len(nodes)].sum()) / GIB,
+        network_gib=float(link["bytes"][-len(nodes) :].sum()) / GIB,
         energy_j=math.fsum(float(b) * g.busy_w + float(i) * g.idle_w for b, i, g in power),
+        node_s=float(up_s.sum()),
     )
     refused = _count(tier[scored], DROPPED) + _count(tier[scored], FAILED)
     late = int(row["late"]) + refused + int(np.count_nonzero(queued))

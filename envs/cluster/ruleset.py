@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 
-from stoker.envs.cluster.choices import choose
+from stoker.envs.cluster.choices import CHOICES, choose
 from stoker.envs.cluster.errors import require
 from stoker.envs.cluster.rules.params import DEFAULTS
+
+SCANNING = ("score", "hazard")
+"""Eviction by an index read at the present age, not by a priority kept since the last use."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Rules:
     ready before a slot is expected to be free."""
     placement: str = "most_free"
     eviction: str = "lru"
+    host_eviction: str = "lru"
+    """Which copy leaves a full host memory."""
     plan: str = "decision"
     """Who sets keep-alive when an instance becomes idle: the last Decision, or a compiled rule."""
     order: str = "fcfs"
@@ -51,10 +56,9 @@ class Rules:
             accepted = "queue (order is required_request_count)"
             require(self.overload == "queue", "rules.overload", self.overload, accepted)
         if self.eviction_need == "full":
-            accepted = "a rule by priority: lru | greedy_dual | freq | size | lfu | landlord"
-            require(
-                self.eviction not in ("score", "hazard"), "rules.eviction", self.eviction, accepted
-            )
+            priorities = [rule for rule in CHOICES["rules.eviction"] if rule not in SCANNING]
+            accepted = f"a rule by priority: {' | '.join(priorities)}"
+            require(self.eviction not in SCANNING, "rules.eviction", self.eviction, accepted)
         for name, value in self.params.items():
             require(name in DEFAULTS, f"rules.params.{name}", value, " | ".join(DEFAULTS))
             require(math.isfinite(value), f"rules.params.{name}", value, "a finite number")

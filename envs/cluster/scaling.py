@@ -10,9 +10,11 @@ from stoker.envs.cluster.gpu_class import suits
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.loading import start_instance
 from stoker.envs.cluster.order import FIRST_SCAN
+from stoker.envs.cluster.placed import admits, standing
 from stoker.envs.cluster.rules.placement import FIRST_FIT, placement_cost
 from stoker.envs.cluster.rules.wait_vs_cold import WAIT_VS_COLD, slot_is_sooner
 from stoker.envs.cluster.sharing import bytes_on
+from stoker.envs.cluster.span_placement import choose_span, span_fits
 from stoker.envs.cluster.tables import NONE, fn_at, gpu_at, inst_at
 from stoker.envs.cluster.turns import claimant, may_load, next_for_memory
 
@@ -22,19 +24,23 @@ SPARE = 32
 
 
 @njit
-def choose_gpu(r, f, t, limit):
-    """Make room for f on some GPU and return it, or NONE. `limit`: see `make_room`.
+def choose_gpu(r, f, t, limit, k):
+    """Make room for f on some GPU, or on all it spans; return it, or NONE. `limit`: `make_room`.
+
+    k: the target that the instance is for, NONE = any GPU that f may use.
 
     Among GPUs with free room the placement rule's choice; else among those that idle instances
     could make room on.
     """
     fn = fn_at(r["fn"], f)
+    if fn["gpus"] > 1:
+        return choose_span(r, f, t, limit)
     best = NONE
     least = math.inf
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         free = gpu["cap"] - gpu["used"]
-        if free >= bytes_on(r, f, g) and suits(fn, gpu):
+        if free >= bytes_on(r, f, g) and admits(r, f, g, k):
             if r["placement"] == FIRST_FIT:
                 return g
             cost = placement_cost(r, f, g, free)
@@ -45,7 +51,7 @@ def choose_gpu(r, f, t, limit):
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         room = gpu["cap"] - gpu["used"] + gpu["evictable"]
-        if (room >= bytes_on(r, f, g) or r["futile"]) and suits(fn, gpu):
+        if (room >= bytes_on(r, f, g) or r["futile"]) and admits(r, f, g, k):
             cost = placement_cost(r, f, g, room)
             if cost < least:
                 best, least = g, cost
@@ -79,6 +85,8 @@ def wait_for_memory(r, f):
 def fits(r, f):
     """Whether some GPU of the class that it may use can hold an instance of f at all."""
     fn = fn_at(r["fn"], f)
+    if fn["gpus"] > 1:
+        return span_fits(r, f, True)
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         if gpu["cap"] >= fn["bytes"] and suits(fn, gpu):
@@ -89,7 +97,7 @@ def fits(r, f):
 @njit
 def _start(r, f, t):
     """Start an instance of f if memory allows it; return whether it does."""
-    g = choose_gpu(r, f, t, math.inf)
+    g = choose_gpu(r, f, t, math.inf, NONE)
     if g == NONE:
         return False
     i = start_instance(r, f, g, t)
@@ -106,12 +114,12 @@ def scale(r, f, t):
     fn = fn_at(r["fn"], f)
     slots = fn["concurrency"] * fn["max_batch"]
     wanted = min((fn["inflight"] + fn["queued"] + slots - 1) // slots, fn["max_instances"])
-    if fn["n"] < wanted and not may_load(r, f, t):
+    if standing(fn) < wanted and not may_load(r, f, t):
         return False
-    while fn["n"] < wanted:
+    while standing(fn) < wanted:
         if r["scale_out"] == WAIT_VS_COLD and slot_is_sooner(r, f, t):
             return True
-        if r["free_n"] == 0 or r["heap_cap"] - r["heap_n"] < r["fns"] + SPARE:
+        if r["free_n"] < fn["gpus"] or r["heap_cap"] - r["heap_n"] < r["fns"] + SPARE:
             r["starved"] = 1
             return False
         if not _start(r, f, t):
@@ -159,20 +167,26 @@ def give_way(r, f, t):
 def prewarm(r, f, t, keep_s):
     """Load one instance of f ahead of demand if memory allows it without loss; keep it a while."""
     fn = fn_at(r["fn"], f)
-    if fn["n"] >= fn["max_instances"]:
+    if standing(fn) >= fn["max_instances"]:
         return False
-    if r["free_n"] == 0:
+    if r["free_n"] < fn["gpus"]:
         r["refused"] += 1
         return False
     limit = 0.0
     if r["eviction"] >= FIRST_SCAN:
         limit = index_at(r, f, bin_of(r["first_bin"], t - fn["last_idle"]))
-    g = choose_gpu(r, f, t, limit)
+    g = choose_gpu(r, f, t, limit, NONE)
     if g == NONE:
         r["refused"] += 1
         return False
+    load_ahead(r, f, g, t, keep_s)
+    return True
+
+
+@njit
+def load_ahead(r, f, g, t, keep_s):
+    """Start an instance of f on GPU g ahead of demand."""
     i = start_instance(r, f, g, t)
     inst_at(r["inst"], i)["keep_until"] = t + keep_s
     renew(r, f, t)
     r["prewarms"] += 1
-    return True

@@ -26,6 +26,7 @@ from stoker.envs.cluster.instances import (
 )
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.loading import start_instance
+from stoker.envs.cluster.placed import closed, standing
 from stoker.envs.cluster.requests import dequeue, drop, enqueue, function_of
 from stoker.envs.cluster.rules.wait_vs_cold import WAIT_VS_COLD, batch_done, batch_started
 from stoker.envs.cluster.scaling import (
@@ -37,6 +38,7 @@ from stoker.envs.cluster.scaling import (
     wait_for_memory,
 )
 from stoker.envs.cluster.service_time import takes_s
+from stoker.envs.cluster.shares import book_share, goes_before, share_of
 from stoker.envs.cluster.tables import NONE, WARM, f8_at, fn_at, gpu_at, inst_at, req_at
 from stoker.envs.cluster.turns import claimant, next_on_gpu
 
@@ -74,6 +76,8 @@ def _run(r, i, head, n, t):
     gpu["last"] = inst["fn"]
     if r["scale_out"] == WAIT_VS_COLD:
         batch_started(r, i, n, t)
+    if r["placing"] and fn["weighted"]:
+        book_share(r, inst, n)
     if r["live"]:
         effect(r, RUN, i, inst["fn"], inst["gpu"], head, n)
     else:
@@ -139,20 +143,29 @@ def _must_wait(r, f, t):
 
 @njit
 def _choose_slot(r, f, t):
-    """The first instance in clone order that can run now, else the first that can wait its turn."""
+    """The first instance in clone order that can run now, else the first that can wait its turn.
+
+    Where targets have weights, the first of the target that is furthest behind its share.
+    """
     drain = claimant(r, f, t) != NONE
-    waiting = NONE
+    waiting = best = NONE
+    share = NONE
+    weighted = r["placing"] and fn_at(r["fn"], f)["weighted"]
     newest = r["clone"] == MRU or r["clone"] == NEWEST
     i = choose_open(r, f)
     while i != NONE:
         inst = inst_at(r["inst"], i)
-        if not drain or inst["inflight"] == 0:
+        if (not drain or inst["inflight"] == 0) and not (r["placing"] and closed(r, inst)):
             if not taken(r, inst["gpu"]):
-                return i
-            if waiting == NONE and not inst["queued"]:
+                if not weighted:
+                    return i
+                k = share_of(r, inst)
+                if best == NONE or goes_before(r, f, k, share):
+                    best, share = i, k
+            elif waiting == NONE and not inst["queued"]:
                 waiting = i
         i = inst["prev"] if newest else inst["next"]
-    return waiting
+    return waiting if best == NONE else best
 
 
 @njit
@@ -198,7 +211,8 @@ def _purge(r, f, t):
         inst = inst_at(r["inst"], i)
         following = inst["next"]
         anchor = inst["last_start"] if r["ttl_start"] else inst["idle_since"]
-        if inst["inflight"] == 0 and quantize(r, anchor + fn["keep_alive_s"]) < t:
+        over = quantize(r, anchor + fn["keep_alive_s"]) < t
+        if inst["inflight"] == 0 and over and not inst["pinned"]:
             r["expiries"] += 1
             remove_instance(r, i, t)
         i = following
@@ -210,15 +224,15 @@ def _bind(r, f, q, t):
     fn = fn_at(r["fn"], f)
     if r["ttl_lazy"]:
         _purge(r, f, t)
-    i = choose_open(r, f)
+    i = _choose_slot(r, f, t) if r["placing"] else choose_open(r, f)
     if i != NONE:
         _claim(r, i, t)
         access(r, i, t)
         _run(r, i, q, 1, t)
         return
     g = NONE
-    if fn["n"] < fn["max_instances"]:
-        g = choose_gpu(r, f, t, math.inf)
+    if standing(fn) < fn["max_instances"]:
+        g = choose_gpu(r, f, t, math.inf, NONE)
     if g == NONE:
         drop(r, q, t)
         return
@@ -247,7 +261,7 @@ def arrive(r, q, t):
     enqueue(r, f, q)
     dispatch(r, f, t)
     if fn["queued"] > 0 and not scale(r, f, t):
-        if (r["drop_overload"] and fn["n"] == 0) or not fits(r, f):
+        if (r["drop_overload"] and standing(fn) == 0) or not fits(r, f):
             drop(r, dequeue(r, f), t)
         else:
             wait_for_memory(r, f)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from itertools import pairwise
 from typing import Protocol
 
@@ -15,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stoker.envs.cluster import engine
-from stoker.envs.cluster.decision import Capabilities, Decision, IdlePlan, Snapshot, legalize
+from stoker.envs.cluster.decision import (
+    PER_FUNCTION,
+    Capabilities,
+    Decision,
+    IdlePlan,
+    Snapshot,
+    legalize,
+    legalize_nodes,
+)
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.idle import step_rows
 from stoker.envs.cluster.outcome import Result, collect
@@ -23,6 +30,7 @@ from stoker.envs.cluster.pending import Pending
 from stoker.envs.cluster.spec import GIB, Cluster, Rules
 from stoker.envs.cluster.state import Size, State
 from stoker.envs.cluster.tables import EXPERTS
+from stoker.envs.cluster.target_table import fill_targets, legalize_targets
 from stoker.envs.workload.workload import Workload
 
 
@@ -182,25 +190,45 @@ class Simulation:
         legal, clipped = legalize(decision, self.capabilities, limit)
         real = np.arange(fn.shape[1]) < self.state.rows["fns"][:, None]
         self.state.rows["clipped"] += (clipped * real).sum(axis=1)
-        for f in fields(Decision):
-            asked = getattr(legal, f.name)
+        for name in PER_FUNCTION:
+            asked = getattr(legal, name)
             if asked is not None:
-                fn[f.name] = asked
+                fn[name] = asked
+        self._place(legal)
         wanted = self._wanted()
         while np.any(self.state.rows["free_n"] <= wanted + 1):
             self.state.grow_instances()
         room = int((self.state.rows["heap_n"] + self.state.rows["queued"]).max())
-        room += 4 * fn.shape[1] + 4 * wanted + engine.RESERVE
+        room += 4 * fn.shape[1] + 4 * wanted + self.state.size.nodes + engine.RESERVE
         if room > self.state.heap.shape[1]:
             self.state.grow_heap(2 * room)
         engine.obey_rows(self.state.rows)
 
+    def _place(self, decision: Decision) -> None:
+        """Take over targets and wanted nodes, as far as they are legal, for `obey` to carry out."""
+        possible, rows = self.capabilities, self.state.rows
+        targets, clips = legalize_targets(decision.targets, self.clusters, possible.targets)
+        rows["clipped"] += clips
+        if targets is not None:
+            fill_targets(self.state, targets)
+        present = self.state.nodes_by_class(up=False)
+        nodes, clips = legalize_nodes(decision.nodes_wanted, present, possible.capacity)
+        rows["clipped"] += clips
+        if nodes is not None:
+            node = self.state.node
+            most = np.take_along_axis(nodes, node["kind"], axis=1)
+            node["wanted"] = node["rank"] < most
+            rows["placing"] = 1
+
     def _wanted(self) -> int:
         """Most instance slots that obeying the standing orders can take in one row."""
         fn, gpu = self.state.fn, self.state.gpu
-        fit = gpu["cap"].sum(axis=1, dtype=np.float64)[:, None] // np.maximum(fn["bytes"], 1)
+        whole = np.maximum(fn["bytes"] * fn["gpus"], 1)
+        fit = gpu["cap"].sum(axis=1, dtype=np.float64)[:, None] // whole
         loads = np.minimum(np.maximum(fn["prewarm"] - fn["n"], 0), np.minimum(fit, MOST_LOADS))
-        slots = loads.sum(axis=1) + fn["prewarm_host"].sum(axis=1) + self.state.rows["queued"]
+        slots = (loads * fn["gpus"]).sum(axis=1) + fn["prewarm_host"].sum(axis=1)
+        slots += self.state.rows["queued"] * self.state.rows["spans"]
+        slots += np.minimum(self.state.target["min"], MOST_LOADS).sum(axis=1)
         return int(slots.max())
 
     def snapshot(self) -> Snapshot:
@@ -219,10 +247,11 @@ class Simulation:
             last_idle_s=fn["last_idle"],
             rate_hz=fn["rate"],
             gap_histogram=fn["slow"],
-            free_gib=(gpu["cap"] - gpu["used"]) / GIB,
+            free_gib=(gpu["cap"] - gpu["used"]) * (gpu["closed"] == 0) / GIB,
             host_free_gib=(rows["host_cap"] - rows["host_used"]) / GIB,
             loads_in_progress=rows["loads_now"].astype(np.int32),
             memory_price=rows["price"],
+            nodes_up=self.state.nodes_by_class(up=True),
         )
 
     def result(self, row: int = 0) -> Result:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from stoker.envs.cluster.choices import CHOICES
+from stoker.envs.cluster.choices import CHOICES, choose
 from stoker.envs.cluster.errors import SpecError, require
 from stoker.envs.cluster.function import Function, Service
 from stoker.envs.cluster.node import Gpu, Link, Node
 from stoker.envs.cluster.ruleset import Rules
+from stoker.envs.cluster.span_spec import check_span
 
 __all__ = [
     "CHOICES",
@@ -41,12 +42,14 @@ class Objective:
     drop_usd: float = 0.0
     """Dollars a refused request."""
     billing: str = "memory"
+    """memory: bytes held, at the GPU's price over its GiB; gpu: whole GPUs while anything is on
+    them; node: all GPUs of a node while it is up (or comes up, or drains)."""
 
     def __post_init__(self) -> None:
         for name in ("wait_usd_s", "load_usd_s", "drop_usd"):
             value = getattr(self, name)
             require(math.isfinite(value) and value >= 0.0, f"objective.{name}", value, ">= 0")
-        require(self.billing in ("memory", "gpu"), "objective.billing", self.billing, "memory|gpu")
+        choose("objective.billing", self.billing, "objective.billing")
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,9 @@ class Cluster:
                 raise SpecError(at, f.shared_gib, f"{shared[f.family]} (as all of its family)")
         largest = max(g.memory_gib for g in self.gpus)
         for f in self.functions:
-            if f.device_gib > largest and not self.drop_oversized:
+            if f.gpus > 1:
+                check_span(f, nodes, self.drop_oversized)
+            elif f.device_gib > largest and not self.drop_oversized:
                 at = f"function[{f.name}].device_gib"
                 raise SpecError(at, f.device_gib, f"<= {largest} (largest GPU)")
         require(self.first_bin_s > 0.0, "cluster.first_bin_s", self.first_bin_s, "> 0")

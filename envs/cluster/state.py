@@ -33,6 +33,7 @@ from stoker.envs.cluster.tables import (
     HYBRID,
     IN_FLIGHT,
     INST,
+    KEPT,
     LINK,
     NF,
     NODE,
@@ -41,6 +42,9 @@ from stoker.envs.cluster.tables import (
     REQ,
     ROW,
     SCRATCH,
+    STORE,
+    TARGET,
+    UP,
 )
 from stoker.envs.workload.workload import Workload
 
@@ -62,7 +66,7 @@ NOTHING = Workload(np.zeros(0), np.zeros(0, np.int32), (), 1.0)
 
 STRIDED = (
     "fn", "node", "gpu", "link", "nf", "gf", "fg", "cf", "order", "inst", "heap", "effect",
-    "hybrid", "scratch",
+    "hybrid", "scratch", "store", "kept", "target",
 )  # fmt: skip
 """Tables that have a part for every row."""
 
@@ -113,8 +117,10 @@ class State:
         self.fn = np.zeros((b, f), FN)
         self.gpu = np.zeros((b, g), GPU)
         self.node = np.zeros((b, m), NODE)
-        self.link = np.zeros((b, 2 * m + g), LINK)
+        self.link = np.zeros((b, 3 * m + g), LINK)
         self.nf = np.zeros((b, m * f), NF)
+        self.store = np.zeros((b, 2 * m), STORE)
+        self.kept = np.zeros((b, 2 * m * f), KEPT)
         self.cf = np.zeros((b, c * f), CF)
         self.fg = np.zeros((b, g * size.families), FG)
         self.gf = np.zeros((b, g * f), GF)
@@ -122,6 +128,7 @@ class State:
         self.inst = new_instances(b, max(64, 2 * f))
         self.heap = np.zeros((b, max(1024, 8 * f)), EVENT)
         self.effect = np.zeros((b, 0), EFFECT)
+        self.target = np.zeros((b, 1), TARGET)
         self.param = np.array([rules.params.get(k, v) for k, v in DEFAULTS.items()])
         self.hybrid = np.zeros((b, f if rules.plan == "hybrid_histogram" else 0), HYBRID)
         self.rules = rules
@@ -137,13 +144,13 @@ class State:
         self.size.check(cluster)
         for table in (
             self.rows, self.fn, self.node, self.gpu, self.link, self.nf, self.gf, self.fg, self.cf,
-            self.hybrid,
+            self.hybrid, self.store, self.kept, self.target,
         ):  # fmt: skip
             table[k] = np.zeros((), table.dtype)
         row = self.rows[k]
         self.inst[k] = new_instances(1, self.inst.shape[1])[0]
         reset_functions(self.fn[k])
-        self.gf[k]["pos"] = NONE
+        self.gf[k]["pos"] = self.kept[k]["pos"] = NONE
         for name in ("wait_head", "wait_tail", "pending"):
             row[name] = NONE
         row["free_n"] = self.inst.shape[1]
@@ -159,6 +166,15 @@ class State:
         self.req[k]["tier"] = IN_FLIGHT
         self.req[k]["start"] = self.req[k]["finish"] = np.nan
         self._point_row(k)
+
+    def nodes_by_class(self, up: bool) -> NDArray[np.int32]:
+        """Count the nodes of each class, all or those that are up. Shape: (B, C)"""
+        there = np.arange(self.node.shape[1]) < self.rows["nodes"][:, None]
+        if up:
+            there &= self.node["state"] == UP
+        one = self.node["kind"][:, :, None] == np.arange(self.size.kinds)
+        count: NDArray[np.int32] = (one & there[:, :, None]).sum(axis=1, dtype=np.int32)
+        return count
 
     def point(self) -> None:
         """Write the addresses and sizes of all tables into the rows."""

@@ -6,7 +6,8 @@ links, requests, events - are numpy record arrays of any length, reached from co
 not types: one compilation serves every cluster.
 
 Shapes: B rows, F functions, I instance slots, M nodes, G GPUs, C classes of GPU, L links (n = disk
-of node n, M + g = PCIe of GPU g, M + G + n = NVLink of node n), N requests.  Units: seconds, bytes.
+of node n, M + g = PCIe of GPU g, M + G + n = NVLink of node n, 2 M + G + n = its network), stores
+(n = host memory of node n, M + n = its disk), N requests.  Units: seconds, bytes.
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ EXPERTS = 6
 """Gap forecasts that the plan mixes."""
 NONE = -1
 
-FREE, STARTING, READY, FETCHING = 0, 1, 2, 3
-"""States of an instance slot; FETCHING brings a host copy and holds no device memory."""
+FREE, STARTING, READY, FETCHING, SHARD = 0, 1, 2, 3, 4
+"""States of an instance slot; FETCHING brings a host copy and holds no device memory, SHARD is a
+further GPU of an instance that spans several (spans.py)."""
+UP, DRAINING, OFF, BOOTING = 0, 1, 2, 3
+"""States of a node (capacity.py)."""
 ABSENT, THERE, COMING = 0, 1, 2
-"""States of a host copy."""
-WARM, COLD, DROPPED, HOST, FAILED, PEER, IN_FLIGHT = 0, 1, 2, 3, 4, 5, 255
+"""States of a copy in host memory or on a disk."""
+WARM, COLD, DROPPED, HOST, FAILED, PEER, REMOTE, IN_FLIGHT = 0, 1, 2, 3, 4, 5, 6, 255
 """Outcome of a request: the tier that the instance serving it came from."""
 
 FN = np.dtype(
@@ -43,19 +47,20 @@ FN = np.dtype(
         ("load_rate", "f8"), ("compression", "f8"), ("family", "i8"), ("shared", "i8"),
         ("slo_s", "f8"), ("cost", "f8"), ("cost_size", "f8"),
         ("load_disk_s", "f8"), ("load_host_s", "f8"), ("batch_limit", "i8"), ("concurrency", "i8"),
+        ("load_remote_s", "f8"), ("disk_bytes", "i8"), ("hostable", "i8"),
         # standing orders (Decision)
         ("keep_alive_s", "f8"), ("host_keep_alive_s", "f8"),
         ("prewarm_after_s", "f8"), ("prewarm_keep_s", "f8"), ("eviction_score", "f8"),
         ("batch_wait_s", "f8"), ("prewarm", "i8"), ("prewarm_host", "i8"),
         ("min_batch", "i8"), ("max_batch", "i8"), ("max_instances", "i8"), ("drop_head", "i8"),
-        ("gpu_class", "i8"),
+        ("gpu_class", "i8"), ("host_eviction_score", "f8"),
         # instances and queue
-        ("n", "i8"), ("idle", "i8"), ("busy", "i8"), ("loading", "i8"),
+        ("n", "i8"), ("leaving", "i8"), ("idle", "i8"), ("busy", "i8"), ("loading", "i8"),
         ("open_head", "i8"), ("open_tail", "i8"), ("q_head", "i8"), ("q_tail", "i8"),
         ("queued", "i8"), ("inflight", "i8"), ("waiting", "i8"), ("next_waiting", "i8"),
         ("freq", "f8"), ("prio", "f8"), ("peers", "i8"), ("order_timer", "f8"),
         ("batches", "i8"), ("service_s", "f8"),
-        ("hosts", "i8"), ("batch_timer", "f8"), ("prewarm_timer", "f8"),
+        ("hosts", "i8"), ("disks", "i8"), ("batch_timer", "f8"), ("prewarm_timer", "f8"),
         # what is known of its traffic (features.py)
         ("arrivals", "i8"), ("gaps", "i8"), ("last_arrival", "f8"), ("last_idle", "f8"),
         ("gap", "f8"), ("gap_bin", "i8"), ("prev_bin", "i8"), ("rate", "f8", (4,)),
@@ -71,6 +76,11 @@ FN = np.dtype(
         ("acc_shadow", "f8"),
         ("acc_wait_s", "f8"), ("acc_load_s", "f8"), ("acc_drops", "i8"), ("acc_requests", "i8"),
         ("acc_late", "i8"), ("decision", "i8"),
+        # GPUs that an instance spans
+        ("gpus", "i8"),
+        # its targets: where they stand, how many by tier, shares of its requests (placed.py)
+        ("target_first", "i8"), ("target_n", "i8"), ("placed", "i8"), ("hosted", "i8"),
+        ("weighted", "i8"), ("turn", "f8"),
     ],
     align=True,
 )  # fmt: skip
@@ -82,8 +92,9 @@ INST = np.dtype(
         ("created", "i8"), ("freq", "f8"), ("last_start", "f8"), ("idle_since", "f8"),
         ("ready_t", "f8"), ("keep_until", "f8"), ("timer", "f8"),
         ("left", "f8"), ("rate", "f8"), ("now_rate", "f8"), ("through", "i8"),
-        ("compression", "f8"), ("moves", "i8"),
+        ("compression", "f8"), ("moves", "i8"), ("disk", "i8"),
         ("peer_prev", "i8"), ("peer_next", "i8"), ("ends", "f8"),
+        ("owner", "i8"), ("shard", "i8"), ("legs", "i8"), ("pinned", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -95,7 +106,7 @@ GPU = np.dtype(
         ("running", "i8"), ("run_head", "i8"), ("run_tail", "i8"), ("listed", "i8"),
         ("last", "i8"),
         ("t", "f8"), ("busy_s", "f8"), ("loading_s", "f8"), ("idle_s", "f8"), ("off_s", "f8"),
-        ("byte_s", "f8"), ("peak", "i8"),
+        ("byte_s", "f8"), ("peak", "i8"), ("pick", "i8"), ("closed", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -104,23 +115,42 @@ GF = np.dtype([("key", "f8"), ("pos", "i8"), ("n", "i8"), ("idle", "i8")], align
 NODE = np.dtype(
     [
         ("pipelined", "i8"), ("host_cap", "i8"), ("host_used", "i8"), ("host_peak", "i8"),
-        ("host_t", "f8"), ("host_byte_s", "f8"),
+        ("host_t", "f8"), ("host_byte_s", "f8"), ("host_clock", "f8"), ("demotion", "i8"),
+        ("disk_cap", "i8"), ("disk_used", "i8"), ("disk_peak", "i8"), ("disk_loose", "i8"),
+        ("kind", "i8"), ("rank", "i8"), ("boot_s", "f8"),
+        ("wanted", "i8"), ("state", "i8"), ("stamp", "i8"), ("up_t", "f8"), ("up_s", "f8"),
     ],
     align=True,
 )  # fmt: skip
+"""`disk_cap`: NONE = unlimited; `disk_loose`: bytes of the copies there that no load reads."""
 NF = np.dtype(
     [
         ("state", "i8"), ("busy", "i8"), ("since", "f8"), ("timer", "f8"), ("ready", "i8"),
-        ("disk_s", "f8"), ("host_s", "f8"), ("peer_s", "f8"),
+        ("disk_s", "f8"), ("host_s", "f8"), ("peer_s", "f8"), ("remote_s", "f8"),
+        ("stream_s", "f8"), ("disk", "i8"), ("disk_reads", "i8"), ("uses", "f8"),
     ],
     align=True,
 )  # fmt: skip
 """A function on a node: its host copy (ABSENT, THERE or COMING; loads that read it; since when;
 when its timer fires), how many instances are ready, and its start-up times there by source while
-nothing else loads."""
+nothing else loads (remote: kept on the disk; stream: not kept); its copy on the disk and the loads
+that read it; its uses since its weights last lay below the host."""
+STORE = np.dtype([("listed", "i8")], align=True)
+"""A host memory or a disk: how many copies stand in its eviction order (copy_order.py)."""
+KEPT = np.dtype([("key", "f8"), ("pos", "i8"), ("fn", "i8")], align=True)
+"""Record x of a store: key and place of function x's copy; and the function at place x."""
 FG = np.dtype([("n", "i8"), ("ready", "i8"), ("active", "i8"), ("payer", "i8")], align=True)
 """A family on a GPU: its instances, those that are ready, those that load or work; and the function
 that the shared weights are charged to."""
+TARGET = np.dtype(
+    [
+        ("gpu", "i8"), ("kind", "i8"), ("tier", "i8"), ("min", "i8"), ("max", "i8"),
+        ("weight", "f8"), ("n", "i8"), ("pinned", "i8"), ("turn", "f8"),
+    ],
+    align=True,
+)  # fmt: skip
+"""A row of the targets that stand: what it names and asks for; how many instances (or host copies)
+it covers, those of them that are held for its floor, and its turn among the shares."""
 CF = np.dtype([("alpha_s", "f8"), ("beta_s", "f8")], align=True)
 """A function on a class of GPU: its service times."""
 ORDER = np.dtype([("fn", "i8"), ("score", "f8"), ("until", "f8")], align=True)
@@ -162,7 +192,8 @@ SCRATCH = np.dtype(
 
 _TABLES = (
     "fn", "inst", "node", "gpu", "nf", "gf", "fg", "cf", "link", "req", "heap", "order", "effect",
-    "scratch", "arrival", "function", "service", "cold_service", "param", "hybrid", "theta",
+    "store", "kept", "scratch", "arrival", "function", "service", "cold_service", "param", "hybrid",
+    "theta", "target",
 )  # fmt: skip
 ROW = np.dtype(
     [(name, "i8") for name in _TABLES]
@@ -180,24 +211,28 @@ ROW = np.dtype(
         ("scale_out", "i8"), ("placement", "i8"), ("eviction", "i8"), ("plan", "i8"),
         ("order_rule", "i8"), ("drop_overload", "i8"), ("need_full", "i8"), ("clone", "i8"),
         ("ttl_start", "i8"), ("ttl_lazy", "i8"), ("freq_instance", "i8"), ("clock_assign", "i8"),
-        ("quantum", "f8"), ("futile", "i8"),
+        ("quantum", "f8"), ("futile", "i8"), ("host_eviction", "i8"),
+        # whether targets or nodes wanted were ever ordered; new targets are to be taken up
+        ("placing", "i8"), ("retarget", "i8"),
         # prices and clocks
         ("clock", "f8"), ("price", "f8"), ("price_t", "f8"), ("price_sum", "f8"),
         ("link_price", "f8"),
         ("rent", "f8"), ("host_rent", "f8"), ("load_price", "f8"), ("drop_price", "f8"),
         ("first_bin", "f8"),
         # memory of all GPUs
-        ("cap", "i8"), ("used", "i8"), ("evictable", "i8"),
+        ("cap", "i8"), ("used", "i8"), ("evictable", "i8"), ("off", "i8"),
         # host memory of all nodes
         ("host_cap", "i8"), ("host_used", "i8"),
         # population history (shared prior of the forecasts)
         ("prior_sum", "f8"), ("prior", "f4", (AGES,)),
         # counters
         ("evictions", "i8"), ("expiries", "i8"), ("loads_disk", "i8"), ("loads_host", "i8"),
-        ("loads_peer", "i8"),
+        ("loads_peer", "i8"), ("loads_remote", "i8"),
         ("prewarms", "i8"), ("refused", "i8"), ("drops", "i8"), ("served", "i8"), ("failed", "i8"),
         ("wait_s", "f8"), ("startup_wait_s", "f8"), ("load_s", "f8"), ("late", "i8"),
         ("loads_now", "i8"), ("events", "i8"), ("decisions", "i8"), ("clipped", "i8"),
+        # most GPUs that an instance spans
+        ("spans", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -230,7 +265,8 @@ def _reference(dtype: np.dtype[Any]) -> Any:
 
 fn_at, inst_at, gpu_at, gf_at = _reference(FN), _reference(INST), _reference(GPU), _reference(GF)
 node_at, nf_at, cf_at = _reference(NODE), _reference(NF), _reference(CF)
-fg_at = _reference(FG)
+fg_at, store_at, kept_at = _reference(FG), _reference(STORE), _reference(KEPT)
+target_at = _reference(TARGET)
 link_at, req_at, event_at = _reference(LINK), _reference(REQ), _reference(EVENT)
 effect_at, f8_at, i4_at = _reference(EFFECT), _reference(F8), _reference(I4)
 order_at, scratch_at = _reference(ORDER), _reference(SCRATCH)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.placed import barred
 from stoker.envs.cluster.requests import head_arrival
 from stoker.envs.cluster.rules.collation import collated_turn, overdue
 from stoker.envs.cluster.rules.edf import deadline
@@ -31,7 +32,8 @@ def claimant(r, f, t):
     """The waiting function that may take the memory of f, between two of its batches, or NONE."""
     if r["order_rule"] != COLLATION or r["wait_head"] == NONE or fn_at(r["fn"], f)["queued"] == 0:
         return NONE
-    return overdue(r, f, t)
+    other = overdue(r, f, t)
+    return NONE if other != NONE and r["placing"] and barred(r, other) else other
 
 
 @njit
@@ -44,8 +46,11 @@ def _key(r, f):
 
 @njit
 def next_for_memory(r, t):
-    """The waiting function to try next, or NONE; one whose queue is empty comes first."""
-    if r["order_rule"] == FCFS:
+    """The waiting function to try next, or NONE; one whose queue is empty comes first.
+
+    One that its targets bar from every GPU holds nobody up.
+    """
+    if r["order_rule"] == FCFS and not r["placing"]:
         return r["wait_head"]
     best = NONE
     least = math.inf
@@ -54,7 +59,9 @@ def next_for_memory(r, t):
         fn = fn_at(r["fn"], f)
         if fn["queued"] == 0:
             return f
-        if may_load(r, f, t):
+        if may_load(r, f, t) and not (r["placing"] and barred(r, f)):
+            if r["order_rule"] == FCFS:
+                return f
             key = _key(r, f)
             if best == NONE or key < least:
                 best, least = f, key

@@ -138,7 +138,7 @@ def _function(path: Path, line: int, columns: list[str], row: list[str]) -> Func
         raise SpecError(f"{at} columns", len(row), f"{len(columns)} columns")
     values: dict[str, Any] = {}
     for column, text in zip(columns, row, strict=True):
-        whole = column in ("max_batch", "concurrency")
+        whole = column in ("max_batch", "concurrency", "gpus")
         try:
             if text:
                 values[column] = text if column == "name" else int(text) if whole else float(text)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from stoker.agents import build
 from stoker.agents.train import ConfigProblems
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.spec import Link
 
 SMALL = ("workload.functions=20", "workload.hours=1", "workload.requests_per_s=0.5")
 
@@ -76,8 +77,18 @@ def test_equal_nodes_share_a_pool_and_repeat_a_list() -> None:
     listed = config(*SMALL, "cluster=a100x4", "cluster.nodes=2", "cluster.loading=pipelined")
     two = build.build_problem(listed, 0).cluster
     assert two.device_gib == 640.0 and two.all_nodes[1].loading == "pipelined"
+    slow = build.build_problem(config(*SMALL, "cluster.nodes=2", "cluster.boot_s=90"), 0).cluster
+    assert [node.boot_s for node in slow.all_nodes] == [90.0, 90.0]
     with pytest.raises(SpecError, match=r"cluster.nodes = 0"):
         build.build_problem(config(*SMALL, "cluster.nodes=0"), 0)
+
+
+def test_nodes_may_have_small_disks_behind_a_network() -> None:
+    small = ("cluster.disk_gib=100", "cluster.network={gib_s: 1.25}", "cluster.demotion=copy")
+    node = build.build_problem(config(*SMALL, *small), 0).cluster.node
+    assert (node.disk_gib, node.network, node.demotion) == (100.0, Link(1.25), "copy")
+    with pytest.raises(SpecError, match=r"node.network = None.*disk_gib is finite"):
+        build.build_problem(config(*SMALL, "cluster.disk_gib=100"), 0)
 
 
 def test_functions_of_a_csv_table_are_used_as_they_are(tmp_path: Path) -> None:

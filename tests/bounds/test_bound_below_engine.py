@@ -1,14 +1,17 @@
 """The engine's bill lies above the bound, whatever the rules and standing orders."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_bound_below_policies import random_case
 
 from stoker.baselines.base import Policy
+from stoker.baselines.bounds.intervals import function_costs
 from stoker.baselines.bounds.lagrangian import lower_bound
 from stoker.envs.cluster.decision import Decision, Snapshot
 from stoker.envs.cluster.simulation import simulate
-from stoker.envs.cluster.spec import Rules
+from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Rules
 
 
 class Whims(Policy):
@@ -39,6 +42,29 @@ class Whims(Policy):
         )
 
 
+def with_small_disks(cluster: Cluster, rng: np.random.Generator) -> Cluster:
+    """The cluster with a disk that may hold little, behind a network slower or faster than it."""
+    node = replace(
+        cluster.node, disk=Link(float(rng.choice([0.5, 4.0]))),
+        network=Link(float(rng.choice([1.0, 8.0]))), disk_gib=float(rng.choice([0.0, 2.0, 5.0])),
+        loading=str(rng.choice(["sequential", "pipelined"])),
+        demotion=str(rng.choice(["instant", "copy"])),
+    )  # fmt: skip
+    return replace(cluster, nodes=node)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_orders_cost_more_where_weights_come_over_a_network(seed: int) -> None:
+    rng = np.random.default_rng(7000 + seed)
+    cluster, workload = random_case(seed, drop_usd=20.0 * (seed % 2))
+    cluster = with_small_disks(cluster, rng)
+    bound = lower_bound(cluster, workload, bins=64, iterations=60).total_usd
+    for _ in range(4):
+        policy = Whims(rng, refuses=bool(seed % 2))
+        cost = simulate(cluster, workload, policy)[0].bill.total_usd
+        assert bound <= cost + 1e-6 * (1.0 + cost)
+
+
 @pytest.mark.parametrize("drop_usd", [0.0, 0.5, 20.0])
 @pytest.mark.parametrize("seed", range(25))
 def test_random_orders_cost_more(seed: int, drop_usd: float) -> None:
@@ -49,3 +75,34 @@ def test_random_orders_cost_more(seed: int, drop_usd: float) -> None:
         policy = Whims(rng, refuses=drop_usd > 0.0)
         cost = simulate(cluster, workload, policy)[0].bill.total_usd
         assert bound <= cost + 1e-6 * (1.0 + cost)
+
+
+def spanning(cluster: Cluster, rng: np.random.Generator) -> Cluster:
+    """The same functions, some over two or three GPUs, on one node or two of three or four."""
+    gpus = (cluster.gpus[0],) * int(rng.integers(3, 5))
+    node = replace(cluster.node, gpus=gpus, loading=str(rng.choice(["sequential", "pipelined"])))
+    functions = tuple(
+        replace(f, gpus=k, weights_gib=k * f.weights_gib, device_gib=k * f.device_gib)
+        for f, k in zip(cluster.functions, rng.integers(1, 4, 3).tolist(), strict=False)
+    )
+    return replace(cluster, nodes=(node,) * int(rng.integers(1, 3)), functions=functions)
+
+
+@pytest.mark.parametrize("drop_usd", [0.0, 20.0])
+@pytest.mark.parametrize("seed", range(100, 120))
+def test_random_orders_cost_more_where_functions_span_gpus(seed: int, drop_usd: float) -> None:
+    cluster, workload = random_case(seed, drop_usd=drop_usd)
+    rng = np.random.default_rng(7000 + seed)
+    cluster = spanning(cluster, rng)
+    bound = lower_bound(cluster, workload, bins=64, iterations=60).total_usd
+    for _ in range(6):
+        policy = Whims(rng, refuses=drop_usd > 0.0)
+        cost = simulate(cluster, workload, policy)[0].bill.total_usd
+        assert bound <= cost + 1e-6 * (1.0 + cost)
+
+
+def test_the_bound_counts_all_bytes_and_the_link_of_each_gpu() -> None:
+    # 8 GiB over a disk of 4, then 8 / 4 over each PCIe link of 1; a peer GPU is no source.
+    node = Node((Gpu(8.0),) * 4, 64.0, disk=Link(4.0), pcie=Link(1.0), nvlink=Link(64.0))
+    costs = function_costs(Cluster(node, (Function("a", 8.0, 12.0, gpus=4),)))
+    assert (costs.size_gib[0], costs.load_s[0], costs.host_load_s[0]) == (12.0, 4.0, 2.0)

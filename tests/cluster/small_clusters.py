@@ -6,7 +6,8 @@ Shapes: F functions, G GPUs.  Units: seconds, GiB.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ from hypothesis import strategies as st
 from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import CHOICES, Cluster, Function, Gpu, Link, Node, Rules, Service
+from stoker.envs.cluster.targets import Targets
 from stoker.envs.workload.workload import Workload
 
-FREE, STARTING, READY, FETCHING = 0, 1, 2, 3
-HEAP_RULES = ("lru", "greedy_dual", "freq", "size", "lfu", "landlord")
+FREE, STARTING, READY, FETCHING, SHARD = 0, 1, 2, 3, 4
+HEAP_RULES = ("lru", "greedy_dual", "freq", "size", "lfu", "landlord", "greedy_dual_two_tier")
 QUEUEING = ("target_concurrency", "wait_vs_cold")
 SHARING_IN_SPACE = ("per_request", "wait_vs_cold")
 """Rules of scale_out that need GPUs which run several batches at once."""
@@ -46,6 +48,7 @@ class Orders:
     case: Case
     rules: Rules
     rng: np.random.Generator = field(init=False)
+    tick: int = 0
 
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.case.seed)
@@ -61,6 +64,7 @@ class Orders:
             "prewarm_after_s": pick([0.0, 1.5, math.inf], n),
             "prewarm_keep_s": pick([0.0, 2.0], n),
             "eviction_score": pick([-1.0, 0.0, 2.5, math.inf], n),
+            "host_eviction_score": pick([-1.0, 0.0, 2.5, math.inf], n),
             "min_batch": pick([1, 1, 2, 4], n),
             "batch_wait_s": pick([0.0, 0.7, 4.0], n),
             "max_batch": pick([1, 2, 8], n),
@@ -68,7 +72,27 @@ class Orders:
             "drop_head": pick([0, 0, 0, 1], n),
             "gpu_class": pick([-1, -1, 0, 1], n),
         }
-        return {name: v for name, v in drawn.items() if self.rng.random() < 0.7}
+        found = {name: v for name, v in drawn.items() if self.rng.random() < 0.7}
+        self.tick += 1
+        if self.tick % 3 == 1:  # at the same ticks in all rows: a table replaces that of all
+            found["targets"] = self.targets()
+        if self.tick % 2 == 0:
+            found["nodes_wanted"] = pick([-1, 0, 1, 1, 2, 9], len(self.case.cluster.kinds))
+        return found
+
+    def targets(self) -> dict[str, Any]:
+        """Columns of a table of up to five rows, some of which name nothing or make no sense."""
+        cluster, n, pick = self.case.cluster, self.rng.choice([0, 1, 3, 5]), self.rng.choice
+        gpus = len(cluster.gpus)
+        return {
+            "function": self.rng.integers(0, len(cluster.functions) + (n == 5), n),
+            "gpu": pick([-1, 0, gpus - 1, gpus - 1, gpus], n),
+            "gpu_class": pick([-1, -1, 0, 1], n),
+            "tier": pick([0, 0, 0, 1], n),
+            "min": pick([0, 1, 1, 2, -1], n),
+            "max": pick([0, 1, 2, 100], n),
+            "weight": pick([0.0, 1.0, 3.0, math.nan], n),
+        }
 
     def last(self) -> dict[str, Any]:
         """Orders under which everything that waits can be served."""
@@ -76,7 +100,8 @@ class Orders:
         return {
             "min_batch": np.full(n, 2), "batch_wait_s": np.full(n, 1.0), "max_batch": np.full(n, 2),
             "max_instances": np.full(n, 50), "prewarm": np.zeros(n, int),
-            "gpu_class": np.full(n, -1),
+            "gpu_class": np.full(n, -1), "targets": {"function": np.zeros(0, int)},
+            "nodes_wanted": np.full(len(self.case.cluster.kinds), 99),
         }  # fmt: skip
 
 
@@ -106,33 +131,53 @@ def functions() -> st.SearchStrategy[list[Function]]:
 
 @st.composite
 def clusters(
-    draw: st.DrawFn, sharing: tuple[str, ...] = ("parallel", "exclusive"), most_nodes: int = 3
+    draw: st.DrawFn,
+    sharing: tuple[str, ...] = ("parallel", "exclusive"),
+    most_nodes: int = 3,
+    spans: bool = True,
 ) -> Cluster:
-    """Any small cluster."""
+    """Any small cluster; `spans`: functions may span several GPUs."""
     gpu = st.builds(
         Gpu, st.sampled_from([2.5, 4.0]), st.sampled_from([1.0, 3.0]),
         st.sampled_from(["gpu", "gpu", "fast"]), st.sampled_from(sharing), st.just(50.0),
         st.just(300.0),
     )  # fmt: skip
+    stores = st.tuples(st.sampled_from([0.0, 0.8, 2.0, 3.5]), links())
     node = st.builds(
-        Node, st.lists(gpu, min_size=1, max_size=3).map(tuple), st.sampled_from([0.0, 2.0, 100.0]),
+        lambda *fields: Node(*fields[:-3], *fields[-3], *fields[-2:]),
+        st.lists(gpu, min_size=1, max_size=3).map(tuple), st.sampled_from([0.0, 2.0, 100.0]),
         st.just(0.01), links(), links(), st.sampled_from(["sequential", "pipelined"]),
-        st.sampled_from([None, Link(5.0)]),
+        st.sampled_from([None, Link(5.0)]), st.one_of(st.just((math.inf, None)), stores),
+        st.sampled_from(["instant", "copy"]), st.sampled_from([0.0, 0.0, 1.7]),
     )  # fmt: skip
     nodes = tuple(draw(st.lists(node, min_size=1, max_size=most_nodes)))
-    named = [
-        Function(f"f{k}", *[getattr(f, a) for a in list(Function.__dataclass_fields__)[1:]])
-        for k, f in enumerate(draw(functions()))
-    ]
+    most = most_gpus(nodes) if spans else 1
+    named = []
+    for k, f in enumerate(draw(functions())):
+        gpus = min(draw(st.sampled_from([1, 1, 2, 3])), 1 if f.shared_gib > 0.0 else most)
+        named.append(
+            replace(f, name=f"f{k}", weights_gib=gpus * f.weights_gib,
+                    device_gib=gpus * f.device_gib, gpus=gpus)
+        )  # fmt: skip
     return Cluster(nodes, tuple(named))
+
+
+def most_gpus(nodes: tuple[Node, ...]) -> int:
+    """GPUs that a function may span on some node: of one class, none exclusive anywhere."""
+    if any(g.sharing == "exclusive" for node in nodes for g in node.gpus):
+        return 1
+    return max(Counter(g.kind for g in node.gpus).most_common(1)[0][1] for node in nodes)
 
 
 @st.composite
 def cases(
-    draw: st.DrawFn, sharing: tuple[str, ...] = ("parallel", "exclusive"), most_nodes: int = 3
+    draw: st.DrawFn,
+    sharing: tuple[str, ...] = ("parallel", "exclusive"),
+    most_nodes: int = 3,
+    spans: bool = True,
 ) -> Case:
     """A cluster with up to 40 requests in 30 seconds."""
-    cluster = draw(clusters(sharing, most_nodes))
+    cluster = draw(clusters(sharing, most_nodes, spans))
     last = len(cluster.functions) - 1
     request = st.tuples(st.integers(0, 300), st.integers(0, last))
     calls = sorted(draw(st.lists(request, max_size=40)))
@@ -155,6 +200,7 @@ def rules(draw: st.DrawFn, scale_out: tuple[str, ...] = ("per_request", *QUEUEIN
     held = order == "required_request_count"
     choices: dict[str, list[str]] = {
         "placement": list(CHOICES["rules.placement"]),
+        "host_eviction": list(CHOICES["rules.host_eviction"]),
         "plan": ["decision", "hybrid_histogram", "hazard"],
         "overload": ["drop"] if scale == "per_request" else ["queue"] + ["drop"] * (not held),
         "eviction_need": ["shortfall", "full"] if eviction in HEAP_RULES else ["shortfall"],
@@ -176,12 +222,26 @@ def rules(draw: st.DrawFn, scale_out: tuple[str, ...] = ("per_request", *QUEUEIN
     )
 
 
+def all_targets(tables: list[dict[str, Any]]) -> Targets:
+    """One table of those of all rows."""
+    row = np.repeat(np.arange(len(tables)), [len(t["function"]) for t in tables])
+    whole = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
+    return Targets(row, **whole)
+
+
 def decide(sim: Simulation, orders: list[dict[str, Any]]) -> None:
     """Give each row its own orders; a row that sets nothing keeps what stands."""
     fn = sim.state.fn
     names = {name for o in orders for name in o}
     fields: dict[str, Any] = {}
-    for name in sorted(names):
+    if "targets" in names:
+        fields["targets"] = all_targets([o["targets"] for o in orders])
+    if "nodes_wanted" in names:
+        wide = np.zeros((len(orders), sim.state.size.kinds), int)
+        for k, o in enumerate(orders):
+            wide[k, : len(o["nodes_wanted"])] = o["nodes_wanted"]
+        fields["nodes_wanted"] = wide
+    for name in sorted(names - {"targets", "nodes_wanted"}):
         values = fn[name].copy()
         for k, o in enumerate(orders):
             if name in o:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from small_clusters import FREE, HEAP_RULES, READY, STARTING
+from small_clusters import FETCHING, FREE, HEAP_RULES, READY, SHARD, STARTING
 
 from stoker.envs.cluster.simulation import Simulation
+from stoker.envs.cluster.tables import BOOTING, DRAINING, OFF, UP
 
 NONE = -1
 
@@ -21,10 +22,13 @@ def check_row(sim: Simulation, k: int, live: tuple[int, Any] | None = None) -> N
     fn = sim.state.fn[k][: int(row["fns"])]
     check_gpus(sim, k)
     check_functions(sim, k)
+    check_targets(sim, k)
+    check_nodes(sim, k)
     assert row["free_n"] == np.count_nonzero(inst["state"] == FREE)
     assert row["loads_now"] == np.count_nonzero(inst["state"] == STARTING)
     assert row["queued"] == fn["queued"].sum()
     check_hosts(sim, k)
+    check_disks(sim, k)
     answered = row["served"] + row["drops"] + row["failed"]
     arrived = row["next_req"] if live is None else live[0]
     assert arrived == answered + fn["inflight"].sum() + fn["queued"].sum()
@@ -43,17 +47,94 @@ def check_hosts(sim: Simulation, k: int) -> None:
         assert node["host_used"] == mine.sum() <= node["host_cap"]
         assert node["host_peak"] <= node["host_cap"]
         used, held, there = used + mine.sum(), held + mine, there + (copies["state"] == 1)
+        loose = (copies["state"] == 1) & (copies["busy"] == 0)
+        keys = check_copies(sim, k, n, loose)
+        if sim.rules.host_eviction == "lru":
+            assert np.array_equal(keys, copies["since"][loose])
+        if sim.rules.host_eviction == "score":
+            assert np.array_equal(keys, fn["host_eviction_score"][loose])
     assert row["host_used"] == used
     assert np.array_equal(fn["held_host"], held) and np.array_equal(fn["hosts"], there)
 
 
+def on_gpus(inst: Any) -> Any:
+    """The slots, those of further GPUs in the state of the instance that they belong to."""
+    found = inst.copy()
+    shards = inst["state"] == SHARD
+    owner = inst[inst["owner"][shards]]
+    assert np.array_equal(found["fn"][shards], owner["fn"])
+    found["state"][shards], found["inflight"][shards] = owner["state"], owner["inflight"]
+    return found
+
+
+def check_spans(sim: Simulation, k: int) -> None:
+    """Every instance stands on as many GPUs of one class on its node as its function spans."""
+    inst, gpu, fn = sim.state.inst[k], sim.state.gpu[k], sim.state.fn[k]
+    chained = 0
+    for i in np.flatnonzero((inst["state"] == STARTING) | (inst["state"] == READY)).tolist():
+        parts = [i]
+        while inst[parts[-1]]["shard"] != NONE:
+            parts.append(int(inst[parts[-1]]["shard"]))
+        at = inst["gpu"][parts]
+        assert len(parts) == len(set(at.tolist())) == fn[inst[i]["fn"]]["gpus"]
+        assert set(inst["owner"][parts].tolist()) == {i}
+        assert np.all(inst["state"][parts[1:]] == SHARD)
+        assert len(set(gpu["kind"][at].tolist())) == 1
+        assert np.all(gpu["node"][at] == inst[i]["node"])
+        assert inst[i]["state"] == STARTING or inst[i]["legs"] == 0
+        chained += len(parts) - 1
+    assert np.count_nonzero(inst["state"] == SHARD) == chained
+
+
+def check_copies(sim: Simulation, k: int, store: int, loose: Any) -> Any:
+    """The eviction order of a store is a heap of the copies that may leave; return their keys."""
+    fns = int(sim.state.rows[k]["fns"])
+    kept = sim.state.kept[k][store * fns : (store + 1) * fns]
+    listed = kept["fn"][: int(sim.state.store[k, store]["listed"])]
+    assert sorted(listed.tolist()) == np.flatnonzero(loose).tolist()
+    assert np.array_equal(np.flatnonzero(kept["pos"] != NONE), np.flatnonzero(loose))
+    for place, f in enumerate(listed):
+        up = listed[(place - 1) // 2] if place else f
+        assert kept[f]["pos"] == place
+        assert (kept[up]["key"], up) <= (kept[f]["key"], f)
+    return kept["key"][loose]
+
+
+def check_disks(sim: Simulation, k: int) -> None:
+    """A disk holds what its copies take, and never more than it can."""
+    fns, inst = int(sim.state.rows[k]["fns"]), sim.state.inst[k]
+    fn, nodes = sim.state.fn[k][:fns], int(sim.state.rows[k]["nodes"])
+    loading = inst[(inst["state"] == STARTING) | (inst["state"] == FETCHING)]
+    assert np.all(inst["disk"][inst["state"] == READY] == 0)
+    there = np.zeros(fns, np.int64)
+    for n in range(nodes):
+        node, copies = sim.state.node[k, n], sim.state.nf[k][n * fns : (n + 1) * fns]
+        there += copies["disk"] == 1
+        here = loading[loading["node"] == n]
+        if node["disk_cap"] == NONE:
+            assert np.all(copies["disk"] == 1) and np.all(here["disk"] == 0)
+            continue
+        sizes = np.where(copies["disk"] != 0, fn["disk_bytes"], 0)
+        assert node["disk_used"] == sizes.sum() <= node["disk_cap"]
+        assert node["disk_peak"] <= node["disk_cap"]
+        for f in range(fns):
+            mine = here["disk"][here["fn"] == f]
+            assert copies[f]["disk_reads"] == np.count_nonzero(mine == 2)
+            assert (copies[f]["disk"] == 2) == np.any(mine == 1) and np.sum(mine == 1) <= 1
+        loose = (copies["disk"] == 1) & (copies["disk_reads"] == 0) & (fn["weights"] > 0)
+        assert node["disk_loose"] == fn["disk_bytes"][loose].sum()
+        check_copies(sim, k, nodes + n, loose)
+    assert np.array_equal(fn["disks"], there)
+
+
 def check_gpus(sim: Simulation, k: int) -> None:
-    row, inst = sim.state.rows[k], sim.state.inst[k]
+    check_spans(sim, k)
+    row, inst = sim.state.rows[k], on_gpus(sim.state.inst[k])
     fn = sim.state.fn[k]
     for g in range(int(row["gpus"])):
         gpu = sim.state.gpu[k, g]
         here = inst[((inst["state"] == STARTING) | (inst["state"] == READY)) & (inst["gpu"] == g)]
-        idle = here[(here["state"] == READY) & (here["inflight"] == 0)]
+        idle = here[(here["state"] == READY) & (here["inflight"] == 0) & (here["pinned"] == 0)]
         own, families = fn["bytes"] - fn["shared"], fn["family"]
         shared = {int(families[f]): int(fn["shared"][f]) for f in here["fn"] if families[f] >= 0}
         needed = {int(families[f]) for f in here["fn"][~np.isin(here, idle)]}
@@ -98,7 +179,7 @@ def check_order(sim: Simulation, k: int, g: int) -> None:
 
 def check_functions(sim: Simulation, k: int) -> None:
     row, inst = sim.state.rows[k], sim.state.inst[k]
-    fns = int(row["fns"])
+    fns, parts = int(row["fns"]), on_gpus(inst)
     for f in range(fns):
         fn = sim.state.fn[k, f]
         mine = (inst["fn"] == f) & ((inst["state"] == STARTING) | (inst["state"] == READY))
@@ -109,17 +190,72 @@ def check_functions(sim: Simulation, k: int) -> None:
         assert fn["busy"] == np.count_nonzero(ready & (inst["inflight"] > 0))
         shares = sim.state.fg[k, : int(row["gpus"] * row["families"])]
         pays = np.count_nonzero((shares["payer"] == f) & (shares["n"] > 0)) if len(shares) else 0
-        assert fn["held"] == (fn["bytes"] - fn["shared"]) * fn["n"] + fn["shared"] * pays
+        own = (fn["bytes"] - fn["shared"]) * fn["gpus"]
+        assert fn["held"] == own * fn["n"] + fn["shared"] * pays
+        here = (parts["fn"] == f) & ((parts["state"] == STARTING) | (parts["state"] == READY))
+        rest = here & (parts["state"] == READY) & (parts["inflight"] == 0)
         for g in range(int(row["gpus"])):
             slot = sim.state.gf[k][g * fns + f]
-            assert slot["n"] == np.count_nonzero(mine & (inst["gpu"] == g))
-            idle = ready & (inst["gpu"] == g) & (inst["inflight"] == 0)
+            assert slot["n"] == np.count_nonzero(here & (parts["gpu"] == g))
+            idle = rest & (parts["gpu"] == g) & (parts["pinned"] == 0)
             assert slot["idle"] == np.count_nonzero(idle)
         if sim.rules.scale_out == "wait_vs_cold":
             check_peers(inst, fn, np.flatnonzero(mine))
         check_open_list(
             sim, inst, fn, np.flatnonzero(ready & (inst["inflight"] < fn["concurrency"]))
         )
+
+
+def check_targets(sim: Simulation, k: int) -> None:
+    """Every target counts what it covers, and holds no more than its floor."""
+    row, state = sim.state.rows[k], sim.state
+    inst = state.inst[k][np.isin(state.inst[k]["state"], [STARTING, READY])]
+    used = 0
+    for f in range(int(row["fns"])):
+        fn = state.fn[k, f]
+        mine = inst[inst["fn"] == f]
+        table = state.target[k][int(fn["target_first"]) :][: int(fn["target_n"])]
+        used += len(table)
+        assert fn["placed"] == np.count_nonzero(table["tier"] == 0)
+        assert np.all(mine["pinned"][mine["pinned"] > 0] - 1 >= fn["target_first"])
+        for j, target in enumerate(table):
+            if target["tier"] == 0:
+                kind, at = state.gpu[k]["kind"][mine["gpu"]], mine["gpu"]
+                held = mine[mine["pinned"] == 1 + fn["target_first"] + j]
+                assert target["pinned"] == len(held) <= target["min"]
+            else:
+                copies = state.nf[k].reshape(-1)[: int(row["nodes"] * row["fns"])]
+                at = np.flatnonzero(copies.reshape(-1, int(row["fns"]))["state"][:, f] != 0)
+                kind = state.node[k]["kind"][at]
+            named = at == at
+            if target["gpu"] != NONE:
+                g = int(target["gpu"])
+                named = at == (g if target["tier"] == 0 else state.gpu[k]["node"][g])
+            elif target["kind"] != NONE:
+                named = kind == target["kind"]
+            assert target["n"] == np.count_nonzero(named)
+    assert used == 0 or used <= state.target.shape[1]
+
+
+def check_nodes(sim: Simulation, k: int) -> None:
+    """What is off is empty; what leaves is counted; the lowest nodes of a class are wanted."""
+    row, state = sim.state.rows[k], sim.state
+    node, gpu = state.node[k][: int(row["nodes"])], state.gpu[k][: int(row["gpus"])]
+    inst = state.inst[k][np.isin(state.inst[k]["state"], [STARTING, READY])]
+    away = np.isin(node["state"], [OFF, BOOTING])
+    assert np.array_equal(gpu["closed"] == 1, node["state"][gpu["node"]] != UP)
+    assert np.all(gpu["used"][away[gpu["node"]]] == 0) and np.all(node["host_used"][away] == 0)
+    assert row["off"] == gpu["cap"][away[gpu["node"]]].sum()
+    for f in range(int(row["fns"])):
+        mine = inst[inst["fn"] == f]
+        assert state.fn[k, f]["leaving"] == gpu["closed"][mine["gpu"]].sum()
+    draining = node["state"] == DRAINING
+    loads = state.inst[k]["node"][state.inst[k]["state"] == FETCHING]
+    for n in np.flatnonzero(draining):
+        assert np.any(inst["node"] == n) or n in loads  # else it would be off
+    wanted = np.isin(node["state"], [UP, BOOTING])
+    assert np.array_equal(wanted, node["wanted"] == 1)
+    assert np.all(node["up_s"] <= row["now"] + 1e-9)
 
 
 def check_peers(inst: Any, fn: Any, mine: Any) -> None:

@@ -36,6 +36,7 @@ class Priorities:
             "lru": t,
             "lfu": n,
             "greedy_dual": self.clock + n * cost / size,
+            "greedy_dual_two_tier": self.clock + n * cost / size,  # there is no host memory here
             "freq": self.clock + n * cost,
             "size": self.clock + n / size,
             "landlord": cost,  # Young: the credit itself

@@ -141,10 +141,10 @@ def test_loads_are_the_measured_ones() -> None:
         assert known == pytest.approx(statistics.mean(rates), rel=1e-3)
 
 
-def calibration(gpu: str) -> dict[str, Any]:
+def calibration(gpu: str, tp: int = 1) -> dict[str, Any]:
     assert DATA is not None
     entries = json.loads((DATA / "calibration" / "serving_latency.json").read_text())["entries"]
-    return {k: v for k, v in entries.items() if v["gpu"] == gpu and v["tp"] == 1}
+    return {k: v for k, v in entries.items() if v["gpu"] == gpu and v["tp"] == tp}
 
 
 def roofline(gpu: str) -> tuple[float, float, float, float]:
@@ -199,12 +199,16 @@ def test_the_shares_of_an_a40_are_those_in_the_rule() -> None:
         ("Llama-2-7B", "H100", "meta-llama/Llama-2-7b-hf|h100|tp1"),
         ("Llama-3.1-8B", "A100", "meta-llama/Meta-Llama-3-8B|a100|tp1"),
         ("Mistral-7B-v0.1", "A100", "meta-llama/Meta-Llama-3-8B|a100|tp1"),
+        ("Llama-3.1-70B", "A100x2", "meta-llama/Meta-Llama-3-70B|a100|tp2|a100_dgx"),
+        ("Llama-3.1-70B", "A100x4", "meta-llama/Meta-Llama-3-70B|a100|tp4|a100_dgx"),
+        ("Llama-3.1-70B", "A100x8", "meta-llama/Meta-Llama-3-70B|a100|tp8|a100_dgx"),
     ],
 )
 def test_iteration_coefficients_are_those_of_the_calibration(
     model: str, gpu: str, key: str
 ) -> None:
-    entry = calibration(gpu.lower())[key]
+    kind, _, tp = gpu.partition("x")
+    entry = calibration(kind.lower(), int(tp or 1))[key]
     token, attention = entry["token_ms"]["roofline"], entry["attn_ms_per_layer"]
     layers, decode = entry["num_layers"], attention["decode"]
     expected = {

@@ -228,6 +228,39 @@ def test_only_large_models_and_whisper_are_refused_on_an_a100() -> None:
     assert refused == {"Llama-3.1-70B", "Qwen2.5-72B", "Mixtral-8x7B", "Whisper-large-v3"}
 
 
+def test_a_large_model_over_four_gpus_by_hand() -> None:
+    # Weights, half a GiB of context on each, and 8 x 1,366 tokens of cache at 320 KiB.
+    f = profiles.function("Llama-3.1-70B", "A100", gpus=4)
+    assert f.gpus == 4
+    assert f.device_gib == pytest.approx(131.4165 + 4 * 0.5 + 8 * 1366 * 320 / 2**20)
+    # 210 steps of 34.35 ms, of which each request adds its own part and that of its tokens.
+    assert f.alpha_s == pytest.approx(210 * 0.03435)
+    tokens_s = 210 * (0.0001128 + (1155 + 211 / 2) * 5.99e-8)
+    assert f.beta_s == pytest.approx(1155 * 0.0001853 + tokens_s)
+    used = profiles.figures("Llama-3.1-70B", "A100", gpus=4)
+    assert (used["alpha_s"].quality, used["beta_s"].quality) == ("derived", "derived")
+    # A host copy crosses four links at once: 1.4 s in place of 5.6 s.
+    node = profiles.node("A100", count=4, host_gib=512.0)
+    over_pcie_s = node.load_s(f, "host") - f.runtime_s
+    assert over_pcie_s == pytest.approx(131.4165 / 4 / 23.4)
+    Cluster(node, (f,))
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "gpus", "dtype"),
+    [("Llama-3.1-70B", "H100", 4, "bf16"), ("Llama-3.1-70B", "A100", 3, "bf16"),
+     ("Llama-3.1-70B", "A100", 4, "int8"), ("Llama-2-7B", "A100", 2, "bf16"),
+     ("ResNet-50", "A100", 2, "bf16")],
+)  # fmt: skip
+def test_no_service_time_is_made_up_for_several_gpus(
+    model: str, gpu: str, gpus: int, dtype: str
+) -> None:
+    with pytest.raises(SpecError, match=rf"{model} on {gpus} x {gpu}: alpha_s"):
+        profiles.function(model, gpu, gpus=gpus, dtype=dtype)
+    f = profiles.function(model, gpu, gpus=gpus, dtype=dtype, alpha_s=1.0)
+    assert (f.alpha_s, f.beta_s, f.gpus) == (1.0, 0.0, gpus)
+
+
 def test_what_the_caller_knows_better_is_taken() -> None:
     f = profiles.function("Whisper-large-v3", "T4", name="asr", alpha_s=1.5, slo_s=10.0)
     assert (f.name, f.alpha_s, f.beta_s, f.slo_s) == ("asr", 1.5, 0.0, 10.0)

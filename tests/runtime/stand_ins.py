@@ -124,6 +124,7 @@ def blank_snapshot(functions: int) -> Snapshot:
         host_free_gib=np.zeros(1),
         loads_in_progress=np.zeros(1, np.int32),
         memory_price=np.zeros(1),
+        nodes_up=np.ones((1, 1), np.int32),
     )
 
 

@@ -53,11 +53,13 @@ def test_without_a_table_functions_are_numbered_as_they_appear(tmp_path: Path) -
 
 
 def test_a_table_fixes_the_order_of_the_functions(tmp_path: Path) -> None:
-    table = write(tmp_path, "name,weights_gib,device_gib,slo_s\ny,1,1,\nz,2,2,5\n", "fn.csv")
+    text = "name,weights_gib,device_gib,slo_s,gpus\ny,1,1,,\nz,2,2,5,4\n"
+    table = write(tmp_path, text, "fn.csv")
     w, functions = plain_csv.load(write(tmp_path, "arrival_s,function\n0,z\n1,y\n"), table)
     assert w.names == ("y", "z")
     assert w.function.tolist() == [1, 0]
     assert (functions[0].slo_s, functions[1].slo_s) == (math.inf, 5.0)
+    assert (functions[0].gpus, functions[1].gpus) == (1, 4)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +102,8 @@ def test_a_request_for_a_function_outside_the_table_is_refused(tmp_path: Path) -
         ("name,weights_gib,device_gib\na,heavy,1\n", "fn.csv:2 weights_gib"),
         ("name,weights_gib,device_gib\na,1,1\nb,-1,1\n", "fn.csv:3 function[b].weights_gib"),
         ("name,weights_gib,device_gib,max_batch\na,1,1,2.5\n", "fn.csv:2 max_batch"),
+        ("name,weights_gib,device_gib,gpus\na,1,1,2.5\n", "fn.csv:2 gpus"),
+        ("name,weights_gib,device_gib,gpus\na,1,1,2\nb,1,1,9\n", "fn.csv:3 function[b].gpus"),
         ("name,weights_gib,device_gib\na,1,1\na,1,1\n", "fn.csv:3 name"),
         ("name,weights_gib,device_gib\na,1\n", "fn.csv:2 columns"),
         ("name,weights_gib,device_gib\na,,1\n", "fn.csv:2"),

@@ -98,6 +98,7 @@ def function(
     prompt_tokens: float = PROMPT_TOKENS,
     output_tokens: float = OUTPUT_TOKENS,
     max_batch: int = 8,
+    gpus: int = 1,
     **changes: Any,
 ) -> Function:
     """Build the function that a model is on a GPU class.
@@ -113,6 +114,7 @@ def function(
         prompt_tokens: of a request to a decoder LLM.
         output_tokens: likewise.
         max_batch: requests served together; the device holds a key-value cache for as many.
+        gpus: devices that an instance spans; each of them holds a context of its own.
         changes: fields of Function, over those of the profile. With `alpha_s` given, a model
             without service times is accepted.
 
@@ -127,14 +129,16 @@ def function(
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
         max_batch=max_batch,
+        gpus=gpus,
         served="alpha_s" not in changes,
     )
     fields = {name: found.value for name, found in known.items()}
-    built = Function(**{"name": model, "max_batch": max_batch, **fields, **changes})
-    memory_gib = gpu_figures(gpu)["memory_gib"].value
+    sizes = {"name": model, "max_batch": max_batch, "gpus": gpus}
+    built = Function(**{**sizes, **fields, **changes})
+    memory_gib = built.gpus * gpu_figures(gpu)["memory_gib"].value
     if built.device_gib > memory_gib:
         at = f"function[{built.name}].device_gib"
-        raise SpecError(at, round(built.device_gib, 2), f"<= {memory_gib} ({gpu})")
+        raise SpecError(at, round(built.device_gib, 2), f"<= {memory_gib} ({built.gpus} x {gpu})")
     return built
 
 
@@ -147,6 +151,7 @@ def figures(
     prompt_tokens: float = PROMPT_TOKENS,
     output_tokens: float = OUTPUT_TOKENS,
     max_batch: int = 8,
+    gpus: int = 1,
     served: bool = True,
 ) -> dict[str, Figure]:
     """Return what `function` rests on: a figure for each field that it sets.
@@ -163,7 +168,9 @@ def figures(
     weights = figure(known["weights_gib"][dtype])
     found = {
         "weights_gib": weights,
-        "device_gib": _device(known, device, weights, max_batch * (prompt_tokens + output_tokens)),
+        "device_gib": _device(
+            known, device, weights, max_batch * (prompt_tokens + output_tokens), gpus
+        ),
         "runtime_s": _sum(figure(started["process_s"], gpu), device["context_s"]),
         "load_gib_s": _disk_leg(known, weights, system, gpu),
     }
@@ -171,7 +178,12 @@ def figures(
         found["warmup_s"] = figure(started["warmup_s"], gpu)
     if served:
         found["alpha_s"], found["beta_s"] = service.times(
-            model, gpu, dtype=dtype, prompt_tokens=prompt_tokens, output_tokens=output_tokens
+            model,
+            gpu,
+            dtype=dtype,
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            gpus=gpus,
         )
     return found
 
@@ -186,10 +198,14 @@ def _sum(*parts: Figure) -> Figure:
 
 
 def _device(
-    known: Mapping[str, Any], device: Mapping[str, Figure], weights: Figure, tokens: float
+    known: Mapping[str, Any],
+    device: Mapping[str, Figure],
+    weights: Figure,
+    tokens: float,
+    gpus: int,
 ) -> Figure:
-    """Weights, device context, and the key-value cache of so many tokens."""
-    held = _sum(weights, device["context_gib"])
+    """Weights, the context of each device, and the key-value cache of so many tokens."""
+    held = _sum(weights, *[device["context_gib"]] * gpus)
     if "cache_bytes" not in known:
         return held
     cached = figure(known["cache_bytes"])

@@ -24,18 +24,25 @@ Times = tuple[Figure, Figure]
 """alpha_s and beta_s."""
 
 
-def times(model: str, gpu: str, *, dtype: str, prompt_tokens: float, output_tokens: float) -> Times:
-    """Find the service time of a model on a GPU class.
+def times(
+    model: str, gpu: str, *, dtype: str, prompt_tokens: float, output_tokens: float, gpus: int = 1
+) -> Times:
+    """Find the service time of a model on a GPU class, or on several such GPUs together.
 
     Raises:
         SpecError: there are no coefficients, and no rule gives them.
     """
-    if entry("models", model, "model")["kind"] != "decoder-llm":
+    known = entry("models", model, "model")
+    if gpus > 1 and (dtype != "bf16" or f"{gpu}x{gpus}" not in known.get("iteration", {})):
+        accepted = "a time of yours (none was measured, and no rule gives one)"
+        raise SpecError(f"profile of {model} on {gpus} x {gpu}: alpha_s", None, accepted)
+    if known["kind"] != "decoder-llm":
         return _batch(model, gpu)
     for name, tokens in (("prompt_tokens", prompt_tokens), ("output_tokens", output_tokens)):
         if not (math.isfinite(tokens) and tokens >= 1.0):
             raise SpecError(name, tokens, "finite, >= 1")
-    step, sequence, cache_token, prompt_token = _iteration(model, gpu, dtype)
+    on = gpu if gpus == 1 else f"{gpu}x{gpus}"
+    step, sequence, cache_token, prompt_token = _iteration(model, on, dtype)
     # The pass over the prompt yields the first token.
     steps = output_tokens - 1.0
     held = prompt_tokens + output_tokens / 2.0

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.placed import standing
 from stoker.envs.cluster.requests import head_arrival
 from stoker.envs.cluster.rules.params import ORDER_MAX_WAIT
 from stoker.envs.cluster.tables import NONE, f8_at, fn_at, gpu_at, inst_at
@@ -31,7 +32,7 @@ def overdue(r, f, t):
     k = r["wait_head"]
     while k != NONE:
         fn = fn_at(r["fn"], k)
-        if fn["n"] == 0 and fn["queued"] > 0 and fn["max_instances"] > 0:
+        if standing(fn) == 0 and fn["queued"] > 0 and fn["max_instances"] > 0:
             arrival = head_arrival(r, k)
             if arrival < oldest and _too_long(r, arrival, t):
                 best, oldest = k, arrival

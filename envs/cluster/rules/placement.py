@@ -25,7 +25,7 @@ MOST_FREE, FIRST_FIT, BEST_FIT, SOONEST, SHARED_BYTES = 0, 1, 2, 3, 4
 
 @njit
 def estimated_start_s(r, f, g):
-    """Start-up time of f on GPU g: from its host copy, else behind the loads of the disk.
+    """Start-up time of f on GPU g: from its host copy, else behind the loads of disk or network.
 
     The loads ahead are taken to be as long as this one; a fair link is slower by their number.
     """
@@ -33,12 +33,14 @@ def estimated_start_s(r, f, g):
     copy = copy_of(r, n, f)
     if copy["state"] == THERE:
         return copy["host_s"]
-    disk = link_at(r["link"], n)
-    if disk["fifo"]:
-        ahead = max(disk["active"] + disk["queued"] + 1 - disk["slots"], 0) / disk["slots"]
+    link, seconds = link_at(r["link"], n), copy["disk_s"]
+    if copy["disk"] != THERE:
+        link, seconds = link_at(r["link"], 2 * r["nodes"] + r["gpus"] + n), copy["remote_s"]
+    if link["fifo"]:
+        ahead = max(link["active"] + link["queued"] + 1 - link["slots"], 0) / link["slots"]
     else:
-        ahead = disk["active"]
-    return copy["disk_s"] * (1.0 + ahead)
+        ahead = link["active"]
+    return seconds * (1.0 + ahead)
 
 
 @njit

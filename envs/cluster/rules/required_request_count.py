@@ -10,21 +10,24 @@ meet their target (Torpor, ATC 2025).  Units: seconds.
 from __future__ import annotations
 
 from stoker.envs.cluster.events import ORDER, push
-from stoker.envs.cluster.gpu_class import suits
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.placed import admits, standing
 from stoker.envs.cluster.requests import head_arrival
 from stoker.envs.cluster.rules.params import ORDER_MAX_WAIT, ORDER_REQUIRED_REQUESTS
 from stoker.envs.cluster.sharing import bytes_on
-from stoker.envs.cluster.tables import f8_at, fn_at, gpu_at
+from stoker.envs.cluster.span_placement import span_fits
+from stoker.envs.cluster.tables import NONE, f8_at, fn_at, gpu_at
 
 
 @njit
 def _has_room(r, f):
     """Whether some GPU that f may use has free memory for what f would take there."""
     fn = fn_at(r["fn"], f)
+    if fn["gpus"] > 1:
+        return span_fits(r, f, False)
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
-        if suits(fn, gpu) and gpu["cap"] - gpu["used"] >= bytes_on(r, f, g):
+        if admits(r, f, g, NONE) and gpu["cap"] - gpu["used"] >= bytes_on(r, f, g):
             return True
     return False
 
@@ -33,7 +36,7 @@ def _has_room(r, f):
 def held_back(r, f, t):
     """Whether f may not be swapped in yet; sets the timer if so."""
     fn = fn_at(r["fn"], f)
-    if fn["n"] > 0 or fn["queued"] >= f8_at(r["param"], ORDER_REQUIRED_REQUESTS)["v"]:
+    if standing(fn) > 0 or fn["queued"] >= f8_at(r["param"], ORDER_REQUIRED_REQUESTS)["v"]:
         return False
     due = head_arrival(r, f) + f8_at(r["param"], ORDER_MAX_WAIT)["v"]
     if t >= due or _has_room(r, f):

@@ -15,7 +15,17 @@ from __future__ import annotations
 
 from stoker.envs.cluster.gpu_class import times_on
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.tables import HOST, NONE, STARTING, fn_at, inst_at, nf_at, req_at
+from stoker.envs.cluster.tables import (
+    HOST,
+    NONE,
+    REMOTE,
+    STARTING,
+    fn_at,
+    gpu_at,
+    inst_at,
+    nf_at,
+    req_at,
+)
 
 WAIT_VS_COLD = 2
 """Its code among the rules of scale-out; the list of instances is kept for it alone."""
@@ -91,7 +101,17 @@ def _batch_s(r, inst):
 @njit
 def _load_s(r, inst):
     there = nf_at(r["nf"], inst["node"] * r["fns"] + inst["fn"])
+    if inst["source"] == REMOTE:
+        return there["remote_s"]
     return there["host_s"] if inst["source"] == HOST else there["disk_s"]
+
+
+@njit
+def _start_s(fn):
+    """Start-up time of a new instance on an idle node."""
+    if fn["hosts"] > 0:
+        return fn["load_host_s"]
+    return fn["load_disk_s"] if fn["disks"] > 0 else fn["load_remote_s"]
 
 
 @njit
@@ -104,13 +124,15 @@ def _begin_by(at, by, slots, batch_s):
 def slot_is_sooner(r, f, t):
     """Whether the last request in the queue of f gets a slot before a new instance is ready."""
     fn = fn_at(r["fn"], f)
-    ready = t + (fn["load_host_s"] if fn["hosts"] > 0 else fn["load_disk_s"])
+    ready = t + _start_s(fn)
     unserved = (fn["queued"] + fn["max_batch"] - 1) // fn["max_batch"]
     i = fn["peers"]
     while i != NONE and unserved > 0:
         inst = inst_at(r["inst"], i)
         slots, batch_s = fn["concurrency"], _batch_s(r, inst)
-        if inst["state"] == STARTING:
+        if r["placing"] and gpu_at(r["gpu"], inst["gpu"])["closed"]:
+            pass
+        elif inst["state"] == STARTING:
             loaded = inst["last_start"] + _load_s(r, inst)
             unserved -= _begin_by(max(loaded, t), ready, slots, batch_s)
         else:
