@@ -18,7 +18,7 @@ def iteration_s(
     contexts: list[int],
     table: Sequence[float] | None = None,
 ) -> float:
-    """Closed form; chunks are (length, prefix); the two-branch token time unless a table is given."""
+    """Closed form; chunks are (length, prefix); without a table the two-branch token time."""
     r, p, d = (figures[k] for k in ("roofline_ms", "prefill_layer_ms", "decode_layer_ms"))
     n = -(-tokens // 8) * 8
     total = max(r[0] + r[1] * n, r[2] + r[3] * n) if table is None else table[n // 8 - 1]

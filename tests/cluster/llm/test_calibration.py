@@ -73,8 +73,9 @@ def test_the_error_against_the_random_forest_is_what_the_page_says() -> None:
                 off = 1e3 * iteration_s(*args) / float(row["vidur_rf_ms"]) - 1.0
                 errors[known.figures["gpu"], form].append(abs(off))
     # three runs a GPU: 1.6, 1.6, 1.7 and 1.2, 1.0, 1.0 and 4.5, 6.9, 6.3 % for the table
-    for gpu, table, roofline in (("a100", 0.018, 0.033), ("h100", 0.013, 0.036), ("a30", 0.07, 0.075)):
+    for gpu, table in (("a100", 0.018), ("h100", 0.013), ("a30", 0.07)):
         assert np.mean(errors[gpu, "table"]) < table
+    for gpu, roofline in (("a100", 0.033), ("h100", 0.036), ("a30", 0.075)):
         assert np.mean(errors[gpu, "roofline"]) < roofline
 
 
