@@ -46,6 +46,8 @@ class AlpaServe(Policy):
     def reset(self, cluster: Cluster, rows: int) -> None:
         """Learn sizes and service times."""
         gpus, functions = cluster.gpus, cluster.functions
+        for f in functions:
+            require(f.gpus == 1, f"function[{f.name}].gpus", f.gpus, "1 under AlpaServe here")
         self._memory = np.array([g.memory_gib for g in gpus])
         self._gib = np.array([f.device_gib for f in functions])
         times = [[f.service(g.kind) for g in gpus] for f in functions]

@@ -31,6 +31,11 @@ from stoker.envs.cluster.tables import (
 
 
 @njit
+def _is_on(inst, n):
+    return inst["node"] == n and (inst["state"] == STARTING or inst["state"] == READY)
+
+
+@njit
 def _set_closed(r, n, flag):
     """Close (1) or open (0) the GPUs of node n; count the instances that leave with them."""
     for g in range(r["gpus"]):
@@ -39,7 +44,7 @@ def _set_closed(r, n, flag):
             gpu["closed"] = flag
     for i in range(r["insts"]):
         inst = inst_at(r["inst"], i)
-        if inst["node"] == n and (inst["state"] == STARTING or inst["state"] == READY):
+        if _is_on(inst, n):
             fn_at(r["fn"], inst["fn"])["leaving"] += 2 * flag - 1
 
 
@@ -50,8 +55,8 @@ def _drain(r, n, t):
     _set_closed(r, n, 1)
     for i in range(r["insts"]):
         inst = inst_at(r["inst"], i)
-        if (inst["state"] == STARTING or inst["state"] == READY) and inst["node"] == n:
-            unpin(r, inst)
+        if _is_on(inst, n):
+            unpin(r, i)
     for f in range(r["fns"]):
         i = fn_at(r["fn"], f)["open_head"]
         while i != NONE:

@@ -41,7 +41,7 @@ def _count_all(r):
     for i in range(r["insts"]):
         inst = inst_at(r["inst"], i)
         if _is_placed(inst):
-            let_loose(r, inst)
+            let_loose(r, i)
             fn = fn_at(r["fn"], inst["fn"])
             for k in range(fn["target_first"], fn["target_first"] + fn["target_n"]):
                 if names_gpu(r, k, inst["gpu"]):
@@ -75,7 +75,7 @@ def _adopt(r, f, k):
         i = _oldest(r, f, k)
         if i == NONE:
             return
-        pin(r, inst_at(r["inst"], i), k)
+        pin(r, i, k)
 
 
 @njit
@@ -109,9 +109,10 @@ def take_up(r, t):
 @njit
 def _load_for(r, f, k, t):
     """Load an instance of f for target k, over idle ones that no floor holds if need be."""
-    if standing(fn_at(r["fn"], f)) >= fn_at(r["fn"], f)["max_instances"]:
+    fn = fn_at(r["fn"], f)
+    if standing(fn) >= fn["max_instances"]:
         return False
-    if r["free_n"] == 0 or r["heap_cap"] - r["heap_n"] < r["fns"] + SPARE:
+    if r["free_n"] < fn["gpus"] or r["heap_cap"] - r["heap_n"] < r["fns"] + SPARE:
         return False
     g = choose_gpu(r, f, t, math.inf, k)
     if g == NONE:

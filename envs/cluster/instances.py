@@ -129,7 +129,7 @@ def make_busy(r, i, t):
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
     if r["placing"] and inst["pinned"]:
-        loosen(r, inst)
+        loosen(r, i)
     begin_work(r, i, t)
     fn["idle"] -= 1
     fn["busy"] += 1
@@ -144,7 +144,7 @@ def make_idle(r, i, t):
     fn["idle"] += 1
     fn["busy"] -= 1
     if r["placing"] and inst["pinned"]:
-        regrip(r, inst)
+        regrip(r, i)
     inst["idle_since"] = t
 
 
@@ -184,11 +184,10 @@ def set_expiry(r, i):
 def _vacate(r, i, t):
     """Free the device memory of instance i and forget its use."""
     inst = inst_at(r["inst"], i)
-    f, g = inst["fn"], inst["gpu"]
-    fn = fn_at(r["fn"], f)
+    fn = fn_at(r["fn"], inst["fn"])
     if r["placing"]:
-        fn["leaving"] -= gpu_at(r["gpu"], g)["closed"]
-        parted(r, f, g)
+        fn["leaving"] -= gpu_at(r["gpu"], inst["gpu"])["closed"]
+        parted(r, inst["fn"], inst["gpu"])
     leave_peers(r, i)
     fn["n"] -= 1
     leave_gpus(r, i, t)
@@ -243,9 +242,10 @@ def remove_instance(r, i, t):
     to_host = 0
     copy_s = 0.0
     copy = copy_of(r, n, f)
-    open_there = r["placing"] == 0 or host_open(r, n, f)
     if fn["n"] == 0 and copy["state"] == ABSENT:
-        wanted = fn["host_keep_alive_s"] > 0.0 and fn["weights"] > 0 and open_there
+        wanted = fn["host_keep_alive_s"] > 0.0 and fn["weights"] > 0
+        if r["placing"] and not host_open(r, n, f):
+            wanted = False
         if wanted and host_room(r, n, fn["weights"], t):
             copy["uses"] += uses
             hold_host(r, n, f, t)
@@ -260,7 +260,7 @@ def remove_instance(r, i, t):
     give_free(r, i)
     if copy_s > 0.0:
         _copy_down(r, n, f, t + copy_s)
-    if r["placing"] and gpu_at(r["gpu"], g)["closed"]:
+    if r["placing"]:
         part(r, n, t)
 
 
@@ -269,7 +269,8 @@ def _demotion_s(r, n, f, g):
     """How long a host copy is on its way down from GPU g; on a real backend orders take turns."""
     if r["live"] or not node_at(r["node"], n)["demotion"]:
         return 0.0
-    return fn_at(r["fn"], f)["weights"] / link_at(r["link"], r["nodes"] + g)["rate"]
+    fn = fn_at(r["fn"], f)
+    return fn["weights"] / fn["gpus"] / link_at(r["link"], r["nodes"] + g)["rate"]
 
 
 @njit

@@ -212,12 +212,11 @@ def make_ready(r, i, t):
     fn["idle"] += 1
     r["loads_now"] -= 1
     if r["placing"] and inst["pinned"]:
-        regrip(r, inst)
+        regrip(r, i)
     if inst["source"] == HOST:
         copy["busy"] -= 1
-        held = r["placing"] and copy_held(r, inst["node"], inst["fn"])
         if copy["busy"] == 0 and copy["state"] == THERE:
-            if held:
+            if r["placing"] and copy_held(r, inst["node"], inst["fn"]):
                 list_copy(r, inst["node"], inst["fn"])
             else:
                 drop_host(r, inst["node"], inst["fn"], t, False)

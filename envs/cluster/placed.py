@@ -2,7 +2,8 @@
 
 An instance that fills a floor is pinned: it counts neither as idle on its GPU nor as evictable, and
 no timer ends it. What stands where no target (or no node that is up) wants it leaves when idle.
-A row of the table holds how many instances, or host copies, it covers; see targets.py.
+A row of the table holds how many instances, or host copies, it covers; see targets.py. An instance
+over several GPUs counts for the rows that name its first, and each of its GPUs must be named.
 
 Units: bytes, seconds.
 """
@@ -104,42 +105,51 @@ def barred(r, f):
 
 
 @njit
-def loosen(r, inst):
-    """A pinned instance that is idle counts as such."""
-    make_evictable(r, inst["fn"], inst["gpu"], 0)
-    count_idle(r, inst["gpu"], inst["fn"], 1)
+def loosen(r, i):
+    """Pinned instance i, which is idle, counts as such on its GPUs."""
+    while i != NONE:
+        part = inst_at(r["inst"], i)
+        make_evictable(r, part["fn"], part["gpu"], 0)
+        count_idle(r, part["gpu"], part["fn"], 1)
+        i = part["shard"]
 
 
 @njit
-def regrip(r, inst):
-    """A pinned instance has become idle: it must not count as such."""
-    make_needed(r, inst["fn"], inst["gpu"])
-    count_idle(r, inst["gpu"], inst["fn"], -1)
+def regrip(r, i):
+    """Pinned instance i has become idle: it must not count as such."""
+    while i != NONE:
+        part = inst_at(r["inst"], i)
+        make_needed(r, part["fn"], part["gpu"])
+        count_idle(r, part["gpu"], part["fn"], -1)
+        i = part["shard"]
 
 
 @njit
-def pin(r, inst, k):
-    """Hold an instance for the floor of target k."""
+def pin(r, i, k):
+    """Hold instance i for the floor of target k."""
+    inst = inst_at(r["inst"], i)
     inst["pinned"] = 1 + k
     target_at(r["target"], k)["pinned"] += 1
     if inst["state"] == READY and inst["inflight"] == 0:
-        regrip(r, inst)
+        regrip(r, i)
 
 
 @njit
-def let_loose(r, inst):
-    """Forget that an instance is pinned."""
+def let_loose(r, i):
+    """Forget that instance i is pinned."""
+    inst = inst_at(r["inst"], i)
     if inst["pinned"] and inst["state"] == READY and inst["inflight"] == 0:
-        loosen(r, inst)
+        loosen(r, i)
     inst["pinned"] = 0
 
 
 @njit
-def unpin(r, inst):
-    """Hold an instance no longer for the target that it is pinned for."""
+def unpin(r, i):
+    """Hold instance i no longer for the target that it is pinned for."""
+    inst = inst_at(r["inst"], i)
     if inst["pinned"]:
         target_at(r["target"], inst["pinned"] - 1)["pinned"] -= 1
-        let_loose(r, inst)
+        let_loose(r, i)
 
 
 @njit
@@ -152,7 +162,7 @@ def entered(r, i):
             target = target_at(r["target"], k)
             target["n"] += 1
             if not inst["pinned"] and target["pinned"] < target["min"]:
-                pin(r, inst, k)
+                pin(r, i, k)
 
 
 @njit

@@ -34,7 +34,7 @@ def choose_gpu(r, f, t, limit, k):
     """
     fn = fn_at(r["fn"], f)
     if fn["gpus"] > 1:
-        return choose_span(r, f, t, limit)
+        return choose_span(r, f, t, limit, k)
     best = NONE
     least = math.inf
     for g in range(r["gpus"]):

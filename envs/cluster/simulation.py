@@ -227,8 +227,8 @@ class Simulation:
         fit = gpu["cap"].sum(axis=1, dtype=np.float64)[:, None] // whole
         loads = np.minimum(np.maximum(fn["prewarm"] - fn["n"], 0), np.minimum(fit, MOST_LOADS))
         slots = (loads * fn["gpus"]).sum(axis=1) + fn["prewarm_host"].sum(axis=1)
-        slots += self.state.rows["queued"] * self.state.rows["spans"]
-        slots += np.minimum(self.state.target["min"], MOST_LOADS).sum(axis=1)
+        floors = np.minimum(self.state.target["min"], MOST_LOADS).sum(axis=1)
+        slots += (self.state.rows["queued"] + floors) * self.state.rows["spans"]
         return int(slots.max())
 
     def snapshot(self) -> Snapshot:

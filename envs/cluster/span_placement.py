@@ -33,8 +33,10 @@ def _clearable(r, g, short, t, limit):
 
 
 @njit
-def _offer(r, f, g, t, limit):
-    """How GPU g can take a share of f (NONE: not at all), and at what cost."""
+def _offer(r, f, g, t, limit, k):
+    """How GPU g can take a share of f (NONE: not at all), and at what cost. `k`: see `admits`."""
+    if r["placing"] and not admits(r, f, g, k):
+        return NONE, math.inf
     gpu = gpu_at(r["gpu"], g)
     free = gpu["cap"] - gpu["used"]
     short = fn_at(r["fn"], f)["bytes"] - free
@@ -68,14 +70,14 @@ def _leads(r, g):
 
 
 @njit
-def _after(r, f, lead, t, limit, way, cost, last):
+def _after(r, f, lead, t, limit, k, way, cost, last):
     """The best offer of the class that GPU `lead` leads, after the offer (way, cost) of `last`."""
     best, best_way, best_cost = NONE, 0, 0.0
     g = lead
     near, same = _alike(r, lead, g)
     while near:
         if same:
-            w, c = _offer(r, f, g, t, limit)
+            w, c = _offer(r, f, g, t, limit, k)
             later = w > way or (w == way and (c > cost or (c == cost and g > last)))
             better = best == NONE or w < best_way or (w == best_way and c < best_cost)
             if w != NONE and later and better:
@@ -86,12 +88,12 @@ def _after(r, f, lead, t, limit, way, cost, last):
 
 
 @njit
-def _pick(r, f, lead, t, limit):
+def _pick(r, f, lead, t, limit, k):
     """Chain the best GPUs of a class on a node; return the first, how many to clear, the cost."""
     first, before, clear, total = NONE, NONE, 0, 0.0
     way, cost = NONE, -math.inf
     for _ in range(fn_at(r["fn"], f)["gpus"]):
-        g, way, cost = _after(r, f, lead, t, limit, way, cost, before)
+        g, way, cost = _after(r, f, lead, t, limit, k, way, cost, before)
         if g == NONE:
             return NONE, 0, 0.0
         if before == NONE:
@@ -103,13 +105,16 @@ def _pick(r, f, lead, t, limit):
 
 
 @njit
-def choose_span(r, f, t, limit):
-    """Make room for f on GPUs of one class on one node; return the first, chained, or NONE."""
+def choose_span(r, f, t, limit, k):
+    """Make room for f on GPUs of one class on one node; return the first, chained, or NONE.
+
+    k: the target that the instance is for, NONE = any GPU that f may use.
+    """
     fn = fn_at(r["fn"], f)
     best, fewest, least = NONE, 0, math.inf
     for lead in range(r["gpus"]):
-        if admits(r, f, lead, NONE) and _leads(r, lead):
-            first, clear, total = _pick(r, f, lead, t, limit)
+        if suits(fn, gpu_at(r["gpu"], lead)) and _leads(r, lead):
+            first, clear, total = _pick(r, f, lead, t, limit, k)
             if first != NONE and (
                 best == NONE or clear < fewest or (clear == fewest and total < least)
             ):
@@ -128,8 +133,7 @@ def span_fits(r, f, empty):
     fn = fn_at(r["fn"], f)
     for lead in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], lead)
-        usable = suits(fn, gpu) if empty else admits(r, f, lead, NONE)
-        if not usable or not _leads(r, lead):
+        if not suits(fn, gpu) or not _leads(r, lead):
             continue
         found = 0
         g = lead
@@ -137,7 +141,8 @@ def span_fits(r, f, empty):
         while near:
             gpu = gpu_at(r["gpu"], g)
             room = gpu["cap"] if empty else gpu["cap"] - gpu["used"]
-            found += same and room >= fn["bytes"]
+            open_now = empty or r["placing"] == 0 or admits(r, f, g, NONE)
+            found += same and open_now and room >= fn["bytes"]
             g += 1
             near, same = _alike(r, lead, g)
         if found >= fn["gpus"]:

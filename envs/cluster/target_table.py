@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.fill import to_bytes
-from stoker.envs.cluster.spec import Cluster
+from stoker.envs.cluster.spec import Cluster, Function
 from stoker.envs.cluster.tables import TARGET
 from stoker.envs.cluster.targets import ANY, DEVICE, HOST, NO_LIMIT, Targets
 
@@ -38,6 +38,8 @@ class _Room:
     def instances(self, f: int, gpus: list[int], asked: int) -> int:
         """Take room for so many instances of f on these GPUs; return how many fit."""
         spec, left = self.cluster.functions[f], asked
+        if spec.gpus > 1:
+            return self._spans(spec, gpus, asked)
         own = to_bytes(spec.device_gib) - to_bytes(spec.shared_gib)
         for g in gpus:
             known = (g, spec.family) in self.families
@@ -48,6 +50,23 @@ class _Room:
                 self.families.add((g, spec.family))
                 left -= take
         return asked - left
+
+    def _spans(self, spec: Function, gpus: list[int], asked: int) -> int:
+        """Likewise where each takes several GPUs of a class on a node."""
+        share, found = to_bytes(spec.device_gib / spec.gpus), 0
+        specs = self.cluster.gpus
+        while found < asked:
+            alike: dict[tuple[int, str], list[int]] = {}
+            for g in gpus:
+                if self.device[g] >= share:
+                    alike.setdefault((self.node[g], specs[g].kind), []).append(g)
+            taken = next((some for some in alike.values() if len(some) >= spec.gpus), None)
+            if taken is None:
+                break
+            for g in taken[: spec.gpus]:
+                self.device[g] -= share
+            found += 1
+        return found
 
     def host_copies(self, f: int, nodes: list[int], asked: int) -> int:
         """Likewise for host copies, of which a node holds one."""
@@ -76,8 +95,7 @@ def legalize_targets(
 ) -> tuple[Targets | None, NDArray[np.int64]]:
     """Clip targets to the nearest that can be carried out, and count the rows that changed.
 
-    A row that names no function, GPU or class of its cluster is left out, and so is one for the
-    device that names a function over several GPUs. Ends out of range go to
+    A row that names no function, GPU or class of its cluster is left out. Ends out of range go to
     the nearest end, `min` to `max`, a floor for which there is no memory (in order of the rows) to
     what fits, a weight that is no number >= 0 to 0; a class beside a GPU is ignored.
 
@@ -104,7 +122,6 @@ def legalize_targets(
     legal = _in_range(targets, clusters)
     keep = np.array([legal[name] >= ANY for name in ("gpu", "gpu_class")]).all(axis=0)
     keep &= legal["function"] >= 0
-    keep &= (legal["tier"] == HOST) | ~_spans(legal, clusters)
     rooms = [_Room(cluster) for cluster in clusters]
     for j in np.flatnonzero(keep & (legal["min"] > 0)).tolist():
         legal["min"][j] = rooms[row[j]].fit({k: v[j].item() for k, v in legal.items()})
@@ -134,15 +151,6 @@ def _in_range(targets: Targets, clusters: Sequence[Cluster]) -> dict[str, NDArra
     shared = np.isfinite(weight) & (weight > 0.0) & (found["tier"] == DEVICE)
     found["weight"] = np.where(shared, weight, 0.0)
     return found
-
-
-def _spans(found: dict[str, NDArray[Any]], clusters: Sequence[Cluster]) -> NDArray[np.bool_]:
-    """Which rows name a function over several GPUs. Shape: (N,)"""
-    gpus = np.ones((len(clusters), max(len(c.functions) for c in clusters)), np.int64)
-    for b, cluster in enumerate(clusters):
-        gpus[b, : len(cluster.functions)] = [f.gpus for f in cluster.functions]
-    over: NDArray[np.bool_] = gpus[found["row"], np.maximum(found["function"], 0)] > 1
-    return over
 
 
 def fill_targets(state: State, targets: Targets) -> None:

@@ -23,8 +23,9 @@ class Targets:
     """A table of targets; what a Decision gives replaces the whole table that stood before.
 
     A function with rows of a tier is there only where its rows say; a GPU that none of them names
-    takes no instance of it. Functions without rows go where they like. There is no column for a
-    config yet, because a Function has one.
+    takes no instance of it. An instance over several GPUs needs each of them named, and counts for
+    the rows that name its first; its floor needs a row of several. Functions without rows go where
+    they like. There is no column for a config yet, because a Function has one.
 
     Raises:
         SpecError: a column has another length, or values that are no whole numbers.

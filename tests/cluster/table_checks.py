@@ -64,6 +64,7 @@ def on_gpus(inst: Any) -> Any:
     owner = inst[inst["owner"][shards]]
     assert np.array_equal(found["fn"][shards], owner["fn"])
     found["state"][shards], found["inflight"][shards] = owner["state"], owner["inflight"]
+    found["pinned"][shards] = owner["pinned"]
     return found
 
 
@@ -194,11 +195,11 @@ def check_functions(sim: Simulation, k: int) -> None:
         assert fn["held"] == own * fn["n"] + fn["shared"] * pays
         here = (parts["fn"] == f) & ((parts["state"] == STARTING) | (parts["state"] == READY))
         rest = here & (parts["state"] == READY) & (parts["inflight"] == 0)
+        rest &= parts["pinned"] == 0
         for g in range(int(row["gpus"])):
             slot = sim.state.gf[k][g * fns + f]
             assert slot["n"] == np.count_nonzero(here & (parts["gpu"] == g))
-            idle = rest & (parts["gpu"] == g) & (parts["pinned"] == 0)
-            assert slot["idle"] == np.count_nonzero(idle)
+            assert slot["idle"] == np.count_nonzero(rest & (parts["gpu"] == g))
         if sim.rules.scale_out == "wait_vs_cold":
             check_peers(inst, fn, np.flatnonzero(mine))
         check_open_list(

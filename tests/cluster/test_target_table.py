@@ -67,6 +67,15 @@ def test_floors_are_clipped_to_the_memory_in_the_order_of_their_rows() -> None:
     assert found.min.tolist() == [2, 3] and clipped == 1  # 3 + 2 * 1 + 3 * 1
 
 
+def test_floors_of_functions_over_several_gpus_need_so_many_of_a_class_on_a_node() -> None:
+    wide = Function("a", 8.0, 8.0, gpus=2)  # 4 GiB on each
+    cluster = Cluster((gpus(8.0, 8.0, 4.0, kinds="xxy"), gpus(4.0, 4.0)), (wide,))
+    found, clipped = legal(cluster, [0, 0, 0], gpu_class=[0, -1, 1], min=[1, 9, 1])
+    assert found.min.tolist() == [1, 2, 0] and clipped == 2
+    found, clipped = legal(cluster, [0], gpu=0, min=1)
+    assert found.min.tolist() == [0] and clipped == 1
+
+
 def test_a_table_that_is_no_table_is_refused() -> None:
     with pytest.raises(SpecError, match=r"targets.gpu = \(3,\).*the shape of row, \(2,\)"):
         Targets([0, 0], [0, 0], gpu=[0, 1, 2])

@@ -210,6 +210,22 @@ def test_shares_hold_where_requests_have_instances_of_their_own() -> None:
     assert on.tolist() == [0, 1, 0, 0]
 
 
+def test_an_instance_over_two_gpus_is_pinned_on_both_and_needs_both_named() -> None:
+    # 4 GiB on each of two GPUs. GPU 0 is of another class; b may not take the memory of a's floor.
+    wide = Function("a", 8.0, 8.0, runtime_s=1.0, gpus=2)
+    cluster = Cluster(gpus(8.0, 4.0, 4.0, kinds="xyy"), (wide, model("b")))
+    sim = start(cluster, [(10.0, 1), (20.0, 0)])
+    aim(sim, [0, 1], gpu_class=[1, 1], min=[1, 0])
+    sim.run(15.0)
+    assert sim.state.gpu[0]["used"].tolist() == [0, 2**32, 2**32]
+    assert sim.state.gpu[0]["evictable"].tolist() == [0, 0, 0]
+    aim(sim, [])
+    assert starts(sim) == [16.0, 20.0]  # b goes to GPU 0, which nobody forbids now
+    sim = start(cluster, [(10.0, 0)])
+    aim(sim, [0], gpu=1, min=1)
+    assert math.isnan(starts(sim)[0]) and counters(sim)["clipped"] == 1
+
+
 @pytest.mark.parametrize("order", ["fcfs", "edf", "collation"])
 def test_whom_its_targets_bar_holds_nobody_up(order: str) -> None:
     # a may have one instance, which works until 21 for its first call; the second waits from 2 on.
