@@ -373,7 +373,10 @@ def halved(cluster: Cluster, gpus: int) -> Cluster:
 
 
 def outcome(case: Case, chosen: Rules) -> tuple[Any, dict[str, int], Any]:
-    sim, orders = Simulation([case.cluster], [case.workload], chosen), Orders(case, chosen)
+    sim, orders = (
+        Simulation([case.cluster], [case.workload], chosen),
+        Orders(case, chosen, places=False),
+    )
     now = 0.0
     while now < BUSY_S:
         decide(sim, [orders.next()])
