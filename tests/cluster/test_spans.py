@@ -98,6 +98,17 @@ def test_from_the_host_copy_pcie_alone_counts() -> None:
     assert sim.result().outcome.tier.tolist() == [COLD, HOST]
 
 
+def test_the_way_down_to_the_host_is_over_each_link_too() -> None:
+    # There at 4 (8/2 over PCIe at 1), dropped then; its copy is complete 4 s later, at 8. A start
+    # at 6 finds none and reads the disk, one at 9 the host.
+    node = Node((ONE,) * 2, 16.0, pcie=Link(1.0), demotion="copy")
+    for second, tier in ((6.0, COLD), (9.0, HOST)):
+        sim = start(Cluster(node, (model("a", 8.0, 2),)), [(0.0, 0), (second, 0)])
+        order(sim, keep_alive_s=0.0, host_keep_alive_s=INF)
+        assert starts(sim) == pytest.approx([4.0, second + 4.0])
+        assert sim.result().outcome.tier.tolist() == [COLD, tier]
+
+
 def test_weights_are_not_copied_from_a_peer() -> None:
     # NVLink at 64 would take 1/8 s, but each further start of a span comes over PCIe: 8/2 at 1.
     node = Node((ONE,) * 4, pcie=Link(1.0), nvlink=Link(64.0))
@@ -379,7 +390,9 @@ def outcome(case: Case, chosen: Rules) -> tuple[Any, dict[str, int], Any]:
     )
     now = 0.0
     while now < BUSY_S:
-        decide(sim, [orders.next()])
+        asked = orders.next()
+        asked.pop("targets", None)  # they name GPUs
+        decide(sim, [asked])
         now += case.tick_s
         sim.run(now)
         check_row(sim, 0)
@@ -400,6 +413,7 @@ def test_over_all_gpus_of_a_node_it_is_as_on_one_large_gpu(
     )  # fmt: skip
     nodes = tuple(replace(node, gpus=node.gpus[:1], nvlink=None) for node in case.cluster.all_nodes)
     large = replace(case.cluster, nodes=nodes, functions=functions)
+    chosen = replace(chosen, futile_eviction="never")  # a span never evicts in vain
     one, counted, bill = outcome(replace(case, cluster=large), chosen)
     many, recounted, rebill = outcome(replace(case, cluster=halved(large, gpus)), chosen)
     assert one.tier.tolist() == many.tier.tolist()
