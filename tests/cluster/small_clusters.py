@@ -86,9 +86,8 @@ class Orders:
         }
         found = {name: v for name, v in drawn.items() if self.rng.random() < 0.7}
         self.tick += 1
-        if (
-            self.places and self.tick % 3 == 1
-        ):  # at the same ticks in all rows: a table replaces that of all
+        # At the same ticks in all rows: a table replaces that of all.
+        if self.places and self.tick % 3 == 1:
             found["targets"] = self.targets()
         if self.places and self.tick % 2 == 0:
             found["nodes_wanted"] = pick([-1, 0, 1, 1, 2, 9], len(self.case.cluster.kinds))

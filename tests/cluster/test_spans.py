@@ -384,10 +384,7 @@ def halved(cluster: Cluster, gpus: int) -> Cluster:
 
 
 def outcome(case: Case, chosen: Rules) -> tuple[Any, dict[str, int], Any]:
-    sim, orders = (
-        Simulation([case.cluster], [case.workload], chosen),
-        Orders(case, chosen, places=False),
-    )
+    sim, orders = Simulation([case.cluster], [case.workload], chosen), Orders(case, chosen)
     now = 0.0
     while now < BUSY_S:
         asked = orders.next()
