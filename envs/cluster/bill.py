@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.tables import fn_at, gpu_at, link_at, node_at
 
 GIB = float(2**30)
@@ -25,7 +25,7 @@ LINK_STEP = 0.02
 """Share of the distance to the present queue that the price of the disk link moves at a load."""
 
 
-@njit
+@hot
 def touch_gpu(r, g, t):
     """Book the time since the last change on GPU g under its present kind."""
     gpu = gpu_at(r["gpu"], g)
@@ -73,7 +73,7 @@ def move_price(r, t, score):
         r["price"] += PRICE_STEP * (score - r["price"])
 
 
-@njit
+@hot
 def charge(r, f, t):
     """Charge function f for what it has held since the last change; call before a change."""
     fn = fn_at(r["fn"], f)
@@ -89,7 +89,7 @@ def charge(r, f, t):
     fn["held_price"] = r["price_sum"]
 
 
-@njit
+@hot
 def hold(r, f, g, change, t):
     """Function f holds so many bytes more (or less) on GPU g from t on."""
     fn = fn_at(r["fn"], f)
@@ -99,7 +99,7 @@ def hold(r, f, g, change, t):
     fn["held_rent"] = fn["held_rent"] + rent if fn["held"] > 0 else 0.0
 
 
-@njit
+@hot
 def charge_load(r, n, f, seconds):
     """Book a start-up of f on node n and charge its row the price of the link for it."""
     fn = fn_at(r["fn"], f)

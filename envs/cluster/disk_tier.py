@@ -13,7 +13,7 @@ import math
 
 from stoker.envs.cluster.copy_order import list_copy, next_to_leave, set_key, unlist_copy
 from stoker.envs.cluster.host_tier import copy_of
-from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.links import join
 from stoker.envs.cluster.tables import (
     ABSENT,
@@ -31,7 +31,7 @@ WRITES, READS = 1, 2
 """What a load does with the copy on its node's disk; 0 = nothing."""
 
 
-@njit
+@hot
 def read_disk(r, i):
     """Instance i is about to load from its node's disk: the copy must stay meanwhile."""
     inst = inst_at(r["inst"], i)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.tables import event_at
 
 DONE, PHASE, LINK, EXPIRE, HOST_EXPIRE, PREWARM, BATCH, ORDER, NODE = 0, 1, 2, 3, 4, 5, 6, 7, 8
@@ -15,7 +15,7 @@ DONE, PHASE, LINK, EXPIRE, HOST_EXPIRE, PREWARM, BATCH, ORDER, NODE = 0, 1, 2, 3
 KIND_BITS = 48
 
 
-@njit
+@hot
 def quantize(r, t):
     """Round a computed time to the grid of integer-tick simulators (`quantum` ticks a second)."""
     if r["quantum"] > 0.0 and t < math.inf:
@@ -45,7 +45,7 @@ def push(r, t, kind, a, b):
     here["t"], here["key"], here["a"], here["b"] = t, key, a, b
 
 
-@njit
+@hot
 def pop(r):
     """Drop the first event (read it through `event_at(r["heap"], 0)` before)."""
     heap = r["heap"]

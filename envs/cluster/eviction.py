@@ -11,7 +11,7 @@ import math
 from stoker.envs.cluster.bill import move_price
 from stoker.envs.cluster.features import UNIT_EDGE, bin_of
 from stoker.envs.cluster.instances import close_slot, open_slot, remove_instance
-from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.order import (
     FIRST_SCAN,
     listed_fn,
@@ -37,7 +37,7 @@ from stoker.envs.cluster.tables import AGES, NONE, fn_at, gpu_at, inst_at
 LRU, GREEDY_DUAL, FREQ, SIZE, LFU, LANDLORD, TWO_TIER, SCORE, HAZARD = range(9)
 
 
-@njit
+@hot
 def priority(r, f, t):
     """Priority of f under a heap rule, now that it has been used at t."""
     if r["eviction"] == GREEDY_DUAL:
@@ -73,7 +73,7 @@ def _score(r, place, t):
     return place["score"]
 
 
-@njit
+@hot
 def access(r, i, t):
     """Book a use of instance i at t: frequency, recency, priority."""
     inst = inst_at(r["inst"], i)
@@ -88,7 +88,7 @@ def access(r, i, t):
     renew(r, f, t)
 
 
-@njit
+@hot
 def renew(r, f, t):
     """Give f its priority as of t: it has been used, or loaded ahead of use."""
     if r["eviction"] < FIRST_SCAN:
@@ -99,7 +99,7 @@ def renew(r, f, t):
             lower(r, f)
 
 
-@njit
+@hot
 def idle_on(r, f, g):
     """The least recently listed idle instance of f on GPU g, or of those that it spans."""
     i = fn_at(r["fn"], f)["open_head"]
@@ -204,7 +204,7 @@ def _evict_scan(r, g, target, t, limit):
         move_price(r, t, least / fn_at(r["fn"], f)["multiplier"])
 
 
-@njit
+@hot
 def make_room(r, g, need, t, limit):
     """Make `need` bytes free on GPU g; return whether they are.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.tables import NONE, cf_at, gpu_at
 
 
-@njit
+@hot
 def suits(fn, gpu):
     """Whether the function's orders allow this class of GPU."""
     return fn["gpu_class"] == NONE or fn["gpu_class"] == gpu["kind"]

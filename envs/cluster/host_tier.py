@@ -20,14 +20,14 @@ from stoker.envs.cluster.copy_order import (
 )
 from stoker.envs.cluster.effects import DROP_HOST, effect
 from stoker.envs.cluster.events import HOST_EXPIRE, push
-from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.layers import drop_layer
 from stoker.envs.cluster.placed import copies_change, copy_held, copy_surplus
 from stoker.envs.cluster.rules.host_eviction import HOST_GREEDY_DUAL, HOST_SCORE, host_key
 from stoker.envs.cluster.tables import ABSENT, COMING, NONE, THERE, fn_at, nf_at, node_at, store_at
 
 
-@njit
+@hot
 def copy_of(r, n, f):
     """The record of function f's copy in the host memory of node n."""
     return nf_at(r["nf"], n * r["fns"] + f)

@@ -19,7 +19,7 @@ from stoker.envs.cluster.host_tier import (
     host_room,
     stop_reading_host,
 )
-from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.layers import park
 from stoker.envs.cluster.placed import host_open, loosen, must_leave, parted, regrip
 from stoker.envs.cluster.power import part
@@ -49,7 +49,7 @@ def _clone_key(r, inst):
     return inst["last_start"] if r["clone"] <= LRU else float(inst["created"])
 
 
-@njit
+@hot
 def open_slot(r, i):
     """List instance i among those of its function that can take a batch, in clone order."""
     inst = inst_at(r["inst"], i)
@@ -70,7 +70,7 @@ def open_slot(r, i):
         inst_at(r["inst"], after)["prev"] = i
 
 
-@njit
+@hot
 def close_slot(r, i):
     """Take instance i off that list."""
     inst = inst_at(r["inst"], i)
@@ -86,7 +86,7 @@ def close_slot(r, i):
         inst_at(r["inst"], inst["next"])["prev"] = inst["prev"]
 
 
-@njit
+@hot
 def choose_open(r, f):
     """The listed instance that rule clone_choice reuses, or NONE."""
     fn = fn_at(r["fn"], f)
@@ -118,7 +118,7 @@ def make_idle(r, i, t):
     inst["idle_since"] = t
 
 
-@njit
+@hot
 def expiry_of(r, i):
     """When the standing keep-alive of an idle instance ends."""
     inst = inst_at(r["inst"], i)
@@ -132,13 +132,13 @@ def expiry_of(r, i):
     return max(quantize(r, anchor + fn["keep_alive_s"]), inst["keep_until"])
 
 
-@njit
+@hot
 def timed(r, i):
     """Whether time alone may end idle instance i: under lazy expiry only what has to leave."""
     return not r["ttl_lazy"] or (r["placing"] and must_leave(r, inst_at(r["inst"], i)))
 
 
-@njit
+@hot
 def set_expiry(r, i):
     """Make sure that a timer will look at idle instance i when its keep-alive ends."""
     if not timed(r, i):
@@ -150,7 +150,7 @@ def set_expiry(r, i):
         push(r, max(at, r["now"]), EXPIRE, i, inst["created"] & 0x7FFFFFFF)
 
 
-@njit
+@hot
 def _vacate(r, i, t):
     """Free the device memory of instance i and forget its use."""
     inst = inst_at(r["inst"], i)
@@ -167,7 +167,7 @@ def _vacate(r, i, t):
         fn["freq"] -= inst["freq"]
 
 
-@njit
+@hot
 def _leave_idle(r, i):
     """Take an idle instance out of the counts and the list of those that can take work."""
     inst = inst_at(r["inst"], i)
@@ -200,7 +200,7 @@ def lose_instance(r, i, t):
     give_free(r, i)
 
 
-@njit
+@hot
 def unload(r, i, t):
     """Take an idle instance off its device; its weights go to the host if that is ordered."""
     inst = inst_at(r["inst"], i)
@@ -253,7 +253,7 @@ def _copy_down(r, n, f, at):
     push(r, quantize(r, at), PHASE, i, inst["created"] & 0x7FFFFFFF)
 
 
-@njit
+@hot
 def remove_instance(r, i, t):
     """An idle instance goes: weights and process stay in host memory if that is ordered."""
     inst = inst_at(r["inst"], i)

@@ -59,6 +59,13 @@ def njit(function: F) -> F:
     return compiled
 
 
+def hot(function: F) -> F:
+    """Compile a helper that most requests run: always inlined, however large its callers are."""
+    options = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    compiled: F = _numba_njit(forceinline=True, **options)(function)
+    return compiled
+
+
 def entry(function: F) -> F:
     """Compile a function called from Python, cached on disk, run without the GIL."""
     before = config.CACHE_DIR

@@ -16,7 +16,7 @@ import math
 
 from stoker.envs.cluster.host_tier import copy_of
 from stoker.envs.cluster.instances import unload
-from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.layers import PROCESS, SANDBOX, chain_of, remove_layer
 from stoker.envs.cluster.placed import standing
 from stoker.envs.cluster.tables import NONE, fn_at, inst_at
@@ -68,7 +68,7 @@ def _found(r, f, n, seconds, t):
     return seconds
 
 
-@njit
+@hot
 def take_process(r, f, n, t):
     """Give an instance of f that starts on node n its process; return what that takes."""
     fn = fn_at(r["fn"], f)

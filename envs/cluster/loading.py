@@ -29,7 +29,7 @@ from stoker.envs.cluster.host_tier import (
     read_host,
 )
 from stoker.envs.cluster.instances import open_slot
-from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.lending import take_process
 from stoker.envs.cluster.links import join
 from stoker.envs.cluster.placed import (
@@ -66,7 +66,7 @@ RUNTIME, NETWORK, DISK, PCIE, WARMUP, ALIVE = 0, 1, 2, 3, 4, 5
 """Phases of a start-up."""
 
 
-@njit
+@hot
 def _choose_source(copy, moves):
     """Where the weights come from: a peer GPU or the host copy if that is quickest, else disk.
 
@@ -82,7 +82,7 @@ def _choose_source(copy, moves):
     return source, seconds
 
 
-@njit
+@hot
 def _book_source(r, i):
     """Count a load by its source and hold what it reads; False if the disk will not keep it."""
     inst = inst_at(r["inst"], i)
@@ -100,7 +100,7 @@ def _book_source(r, i):
     return True
 
 
-@njit
+@hot
 def start_instance(r, f, g, t):
     """Begin the start-up of an instance of f on GPU g, whose memory has been made free."""
     fn = fn_at(r["fn"], f)
@@ -159,7 +159,7 @@ def _start_remote(r, i, t):
     return False
 
 
-@njit
+@hot
 def next_phase(r, i, t):
     """Start the phase after the one that has ended; return whether the instance is alive now."""
     inst = inst_at(r["inst"], i)
@@ -201,7 +201,7 @@ def next_phase(r, i, t):
     return True
 
 
-@njit
+@hot
 def make_ready(r, i, t):
     """The start-up of instance i has ended: it can take work."""
     inst = inst_at(r["inst"], i)

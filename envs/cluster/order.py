@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 
-from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.tables import NONE, fn_at, gf_at, gpu_at, inst_at, order_at
 
 FIRST_SCAN = 7
 """Code of the first scanning rule; those before it go by priority."""
 
 
-@njit
+@hot
 def slot_of(r, g, f):
     """The record of function f on GPU g."""
     return gf_at(r["gf"], g * r["fns"] + f)
@@ -42,7 +42,7 @@ def place(r, g, k, f):
     slot_of(r, g, f)["pos"] = k
 
 
-@njit
+@hot
 def sift_up(r, g, k):
     """Move the function at place k towards the top."""
     f = listed_fn(r, g, k)
@@ -57,7 +57,7 @@ def sift_up(r, g, k):
     place(r, g, k, f)
 
 
-@njit
+@hot
 def sift_down(r, g, k, n):
     """Move the function at place k towards the bottom of the first n places."""
     f = listed_fn(r, g, k)
@@ -78,7 +78,7 @@ def sift_down(r, g, k, n):
     place(r, g, k, f)
 
 
-@njit
+@hot
 def _forget_score(r, g, k, idle):
     """The score at place k must be read anew; where nothing is idle it is out of the running."""
     if r["eviction"] < FIRST_SCAN:
@@ -88,7 +88,7 @@ def _forget_score(r, g, k, idle):
     at["until"] = -math.inf if idle > 0 else math.inf
 
 
-@njit
+@hot
 def enlist(r, g, f):
     """Add a function that has become resident on GPU g."""
     gpu = gpu_at(r["gpu"], g)
@@ -99,7 +99,7 @@ def enlist(r, g, f):
     sift_up(r, g, gpu["listed"] - 1)
 
 
-@njit
+@hot
 def delist(r, g, f):
     """Remove a function that has left GPU g."""
     gpu = gpu_at(r["gpu"], g)
@@ -115,7 +115,7 @@ def delist(r, g, f):
         sift_down(r, g, slot_of(r, g, listed_fn(r, g, k))["pos"], n)
 
 
-@njit
+@hot
 def lower(r, f):
     """Bring f's keys down after its priority has fallen (a rise may lag, a fall may not)."""
     prio = fn_at(r["fn"], f)["prio"]
@@ -144,7 +144,7 @@ def rescore(r, f):
         i = inst_at(r["inst"], i)["next"]
 
 
-@njit
+@hot
 def count_idle(r, g, f, change):
     """One idle instance of f more (1) or less (-1) on GPU g."""
     slot = slot_of(r, g, f)

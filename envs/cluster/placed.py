@@ -11,7 +11,7 @@ Units: bytes, seconds.
 from __future__ import annotations
 
 from stoker.envs.cluster.gpu_class import suits
-from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.order import count_idle
 from stoker.envs.cluster.sharing import make_evictable, make_needed
 from stoker.envs.cluster.tables import (
@@ -28,7 +28,7 @@ from stoker.envs.cluster.tables import (
 DEVICE_TIER, HOST_TIER = 0, 1
 
 
-@njit
+@hot
 def standing(fn):
     """Instances of a function, less those on nodes that drain."""
     return fn["n"] - fn["leaving"]
@@ -75,7 +75,7 @@ def _room_in_targets(r, f, g):
     return named
 
 
-@njit
+@hot
 def admits(r, f, g, k):
     """Whether a new instance of f may go to GPU g; k: the target that it is for, or NONE."""
     fn, gpu = fn_at(r["fn"], f), gpu_at(r["gpu"], g)
@@ -191,7 +191,7 @@ def must_leave(r, inst):
     return not named
 
 
-@njit
+@hot
 def may_expire(r, inst):
     """Whether an idle instance whose time is over may go: no floor needs it."""
     if r["placing"]:

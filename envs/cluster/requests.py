@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stoker.envs.cluster.effects import REJECT, effect
-from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.tables import DROPPED, NONE, f8_at, fn_at, i4_at, req_at
 
 
@@ -49,7 +49,7 @@ def enqueue(r, f, q):
     r["queued"] += 1
 
 
-@njit
+@hot
 def dequeue(r, f):
     """Take the head of the queue of f."""
     fn = fn_at(r["fn"], f)

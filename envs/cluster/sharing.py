@@ -10,7 +10,7 @@ or works.  Units: bytes, seconds.
 from __future__ import annotations
 
 from stoker.envs.cluster.bill import hold
-from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.order import listed_fn, slot_of
 from stoker.envs.cluster.tables import NONE, fg_at, fn_at, gpu_at
 
@@ -21,7 +21,7 @@ def family_on(r, f, g):
     return fg_at(r["fg"], g * r["families"] + fn_at(r["fn"], f)["family"])
 
 
-@njit
+@hot
 def bytes_on(r, f, g):
     """What a further instance of f takes on GPU g."""
     fn = fn_at(r["fn"], f)
@@ -30,7 +30,7 @@ def bytes_on(r, f, g):
     return fn["bytes"]
 
 
-@njit
+@hot
 def _use(r, gpu, used, evictable):
     """Book device memory in the GPU's and the row's totals."""
     gpu["used"] += used
@@ -39,7 +39,7 @@ def _use(r, gpu, used, evictable):
     r["evictable"] += evictable
 
 
-@njit
+@hot
 def occupy(r, f, g, t):
     """Take memory on GPU g for an instance of f that starts; return the weights it has to load."""
     fn, gpu = fn_at(r["fn"], f), gpu_at(r["gpu"], g)
@@ -61,7 +61,7 @@ def occupy(r, f, g, t):
     return moves
 
 
-@njit
+@hot
 def make_evictable(r, f, g, fresh):
     """An instance of f on GPU g has nothing to do; `fresh`: it has just been loaded."""
     fn, gpu = fn_at(r["fn"], f), gpu_at(r["gpu"], g)
@@ -75,7 +75,7 @@ def make_evictable(r, f, g, fresh):
     _use(r, gpu, 0, free)
 
 
-@njit
+@hot
 def make_needed(r, f, g):
     """An idle instance of f on GPU g takes work."""
     fn, gpu = fn_at(r["fn"], f), gpu_at(r["gpu"], g)
@@ -88,7 +88,7 @@ def make_needed(r, f, g):
     _use(r, gpu, 0, -needed)
 
 
-@njit
+@hot
 def vacate(r, f, g, ready, t):
     """Free what an instance of f held on GPU g, off whose list it is: idle (ready) or loading."""
     fn, gpu = fn_at(r["fn"], f), gpu_at(r["gpu"], g)

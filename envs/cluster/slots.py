@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.jit import hot
 from stoker.envs.cluster.tables import FREE, NONE, inst_at
 
 
-@njit
+@hot
 def take_free(r):
     """Take a free instance slot (the caller has checked that there is one)."""
     i = r["free_head"]
@@ -26,7 +26,7 @@ def take_free(r):
     return i
 
 
-@njit
+@hot
 def give_free(r, i):
     """Return a slot and its shards'."""
     j = i

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.links import join
 from stoker.envs.cluster.slots import take_free
 from stoker.envs.cluster.spans import enter_gpu
@@ -45,7 +45,7 @@ def copy_shares(r, i, t):
         j = part["shard"]
 
 
-@njit
+@hot
 def leg_over(r, i):
     """A phase has ended at slot i: return its instance, or NONE while other GPUs still copy."""
     owner = inst_at(r["inst"], i)["owner"]

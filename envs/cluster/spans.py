@@ -10,13 +10,13 @@ no shards, and the loops below run once.  Units: seconds, bytes.
 from __future__ import annotations
 
 from stoker.envs.cluster.bill import touch_gpu
-from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.order import count_idle, delist, enlist, slot_of
 from stoker.envs.cluster.sharing import make_evictable, make_needed, occupy, vacate
 from stoker.envs.cluster.tables import NONE, READY, inst_at
 
 
-@njit
+@hot
 def enter_gpu(r, f, g, t):
     """A start-up of f begins on GPU g; return the weights that it has to load."""
     gpu = touch_gpu(r, g, t)
@@ -30,7 +30,7 @@ def enter_gpu(r, f, g, t):
     return moves
 
 
-@njit
+@hot
 def end_loading(r, i, t):
     """Instance i has been loaded and is idle on its GPUs."""
     j = i
@@ -50,7 +50,7 @@ def _begin_on(r, f, g, t):
     count_idle(r, g, f, -1)
 
 
-@njit
+@hot
 def begin_work(r, i, t):
     """Idle instance i takes work."""
     inst = inst_at(r["inst"], i)
@@ -69,7 +69,7 @@ def _end_on(r, f, g, t):
     count_idle(r, g, f, 1)
 
 
-@njit
+@hot
 def end_work(r, i, t):
     """Instance i has no work left."""
     inst = inst_at(r["inst"], i)
@@ -81,7 +81,7 @@ def end_work(r, i, t):
         j = part["shard"]
 
 
-@njit
+@hot
 def no_more_idle(r, i):
     """Idle instance i is about to leave its GPUs."""
     j = i
@@ -91,7 +91,7 @@ def no_more_idle(r, i):
         j = part["shard"]
 
 
-@njit
+@hot
 def leave_gpus(r, i, t):
     """Free the device memory of instance i, which loads or is idle and counted so no more."""
     ready = inst_at(r["inst"], i)["state"] == READY
@@ -108,7 +108,7 @@ def leave_gpus(r, i, t):
         j = part["shard"]
 
 
-@njit
+@hot
 def stands_on(r, i, g):
     """Whether GPU g is one of those of instance i."""
     j = i

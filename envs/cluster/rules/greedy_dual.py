@@ -6,11 +6,11 @@ the clock becomes the priority of what was evicted.
 
 from __future__ import annotations
 
-from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.jit import hot
 from stoker.envs.cluster.tables import fn_at
 
 
-@njit
+@hot
 def greedy_dual_priority(r, f):
     """Priority of function f after a use."""
     fn = fn_at(r["fn"], f)
