@@ -1,0 +1,215 @@
+"""The fleet's loop: arrivals are routed, replicas end batches, load and leave, in order of time.
+
+A replica's batch, or a stretch of iterations, is planned when it is formed and booked when it ends;
+an arrival that may be let in, or another replica's claim to the device, ends a stretch with the
+iteration under way. At one instant arrivals come first, then the replicas in their order: the order
+of the single replica, to the byte.
+
+Units: seconds.
+"""
+
+from __future__ import annotations
+
+import math
+
+from stoker.envs.cluster.jit import entry, njit
+from stoker.envs.cluster.llm.blocks import need
+from stoker.envs.cluster.llm.engine import enqueue, finish_batch, form, plan_batch
+from stoker.envs.cluster.llm.fleet.cut import cut
+from stoker.envs.cluster.llm.fleet.memory import regrant
+from stoker.envs.cluster.llm.fleet.routers.freeness import most_free, note_batch
+from stoker.envs.cluster.llm.fleet.routers.least_outstanding import least_outstanding
+from stoker.envs.cluster.llm.fleet.routers.round_robin import round_robin
+from stoker.envs.cluster.llm.fleet.scaling import loaded, note_idle, ready, scaled_out
+from stoker.envs.cluster.llm.fleet.startup import leave, load_wanted
+from stoker.envs.cluster.llm.fleet.tables import (
+    BUSY,
+    FREENESS,
+    IDLE,
+    LEAST_OUTSTANDING,
+    LOADING,
+    ROUND_ROBIN,
+    device_at,
+    f8_at,
+    func_at,
+    replica_at,
+    route_at,
+    row_at,
+)
+from stoker.envs.cluster.llm.fleet.turns import claim, next_in_turn, pass_on
+from stoker.envs.cluster.llm.stretch import looks_out
+from stoker.envs.cluster.llm.tables import NONE, req_at
+
+
+@njit
+def _route(f, fn):
+    """The replica that the rule chooses; NONE if all are down."""
+    if f["router"] == ROUND_ROBIN:
+        return round_robin(f, fn)
+    if f["router"] == LEAST_OUTSTANDING:
+        return least_outstanding(f, fn)
+    if f["router"] == FREENESS:
+        return most_free(f, fn)
+    return NONE
+
+
+@njit
+def _hand(f, k, q):
+    """Put a request into a replica's inbox."""
+    p, r, s = replica_at(f["replica"], k), row_at(f["rows"], k), req_at(f["req"], q)
+    was_empty = p["inbox"] == NONE
+    s["next"] = NONE
+    if was_empty:
+        p["inbox"] = q
+    else:
+        req_at(f["req"], p["inbox_tail"])["next"] = q
+    p["inbox_tail"] = q
+    p["handed"] += 1
+    p["demand"] += need(r, s)
+    f["open"] += 1
+    if p["state"] == IDLE:
+        # Not at once: all that arrive at this instant can be in its first batch.
+        f8_at(f["next_s"], k)["v"] = f["now"]
+    elif p["state"] == BUSY and was_empty and looks_out(r):
+        cut(f, k)
+
+
+@njit
+def _arrive(f):
+    """Route the next request."""
+    q = f["next_req"]
+    f["next_req"] += 1
+    f["now"] = req_at(f["req"], q)["arrival"]
+    route = route_at(f["route"], q)
+    fn = func_at(f["func"], route["function"])
+    k = scaled_out(f, fn, _route(f, fn))
+    route["replica"] = k
+    route["cold"] = not ready(replica_at(f["replica"], k))
+    _hand(f, k, q)
+
+
+@njit
+def _take_inbox(f, p, r):
+    """Queue what was handed to a replica."""
+    q = p["inbox"]
+    while q != NONE:
+        s = req_at(r["req"], q)
+        behind = s["next"]
+        enqueue(r, q, s)
+        if s["rejected"]:
+            p["demand"] -= need(r, s)
+            f["open"] -= 1
+        q = behind
+    p["inbox"] = NONE
+
+
+@njit
+def _form(f, k):
+    """Form the next batch of a replica whose turn it is and plan it; or let it idle.
+
+    Returns who has the device next, NONE if the replica keeps it or nobody waits.
+    """
+    p, r = replica_at(f["replica"], k), row_at(f["rows"], k)
+    r["now"] = f["now"]
+    _take_inbox(f, p, r)
+    refused = r["rejected"]
+    form(r)
+    while r["members"] == 0 and r["preempted"] > 0:
+        if f["router"] == FREENESS:
+            note_batch(f, k)
+        form(r)
+    f["open"] -= r["rejected"] - refused
+    if r["members"] == 0:
+        note_idle(f, k)
+        return NONE if p["device"] == NONE else next_in_turn(f, p["device"])
+    if f["router"] == FREENESS:
+        note_batch(f, k)
+    p["state"], p["start"] = BUSY, f["now"]
+    p["steps"], p["total_s"], p["first_s"], p["last_s"] = plan_batch(r)
+    f8_at(f["next_s"], k)["v"] = p["start"] + p["total_s"]
+    if p["device"] != NONE and device_at(f["device"], p["device"])["head"] != NONE:
+        cut(f, k)
+    return NONE
+
+
+@njit
+def _compute(f, k):
+    """Give a replica its turn; if it has nothing to do, the next."""
+    while k != NONE:
+        k = _form(f, k)
+
+
+@njit
+def _go_on(f, k):
+    """Form the next batch of a replica if its device is free, else wait for a turn."""
+    if claim(f, k):
+        _compute(f, k)
+
+
+@njit
+def _end(f, k):
+    """Book the batch that a replica has run, and go on."""
+    p, r = replica_at(f["replica"], k), row_at(f["rows"], k)
+    done, refused = r["done"], r["rejected"]
+    finish_batch(r, p["start"], p["steps"], p["total_s"], p["first_s"], p["last_s"])
+    f["open"] -= r["done"] - done + r["rejected"] - refused
+    p["busy_s"] += p["total_s"]
+    p["used"] = f["now"]
+    if p["device"] == NONE:
+        _compute(f, k)
+        return
+    _compute(f, pass_on(f, k))
+    load_wanted(f, p["device"])
+
+
+@njit
+def _step(f, k):
+    """The next event of one replica."""
+    p = replica_at(f["replica"], k)
+    f["events"] += 1
+    if p["state"] == BUSY:
+        _end(f, k)
+    elif p["state"] == LOADING:
+        loaded(f, k)
+        _go_on(f, k)
+    elif p["inbox"] != NONE:
+        _go_on(f, k)
+    else:
+        leave(f, k)
+        if p["device"] != NONE:
+            load_wanted(f, p["device"])
+
+
+@njit
+def _soonest(f):
+    """The replica whose event is next, the first of equals."""
+    best, at = 0, math.inf
+    for k in range(f["replicas"]):
+        v = f8_at(f["next_s"], k)["v"]
+        if v < at:
+            best, at = k, v
+    return best, at
+
+
+@njit
+def serve_fleet(f):
+    """Serve every request of one fleet."""
+    for device in range(f["devices"]):
+        regrant(f, device)
+    k, at = _soonest(f)
+    while f["next_req"] < f["reqs"] or f["open"] > 0:
+        if f["next_req"] < f["reqs"] and req_at(f["req"], f["next_req"])["arrival"] <= at:
+            _arrive(f)
+        elif at == math.inf:
+            return
+        else:
+            f["now"] = at
+            _step(f, k)
+        k, at = _soonest(f)
+
+
+@entry
+def serve_fleets(fleets):
+    """Serve every request of every fleet."""
+    for k in range(fleets.shape[0]):
+        serve_fleet(fleets[k])
