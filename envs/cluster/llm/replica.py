@@ -139,6 +139,7 @@ def enter(
 
 
 def whole(name: str, value: int, least: int = 1) -> int:
+    """Check an integer."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     require(whole and least <= value <= MOST, name, value, f"an integer >= {least}, <= {MOST:,}")
     return int(value)

@@ -68,6 +68,7 @@ def _arrivals(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def counts(name: str, values: ArrayLike, n: int, least: int, most: int) -> NDArray[np.int64]:
+    """Check a column of integers."""
     column = _column(name, values)
     if len(column) != n:
         raise SpecError(f"{name}: length", len(column), f"one entry a request ({n})")

@@ -89,9 +89,8 @@ class LlmFunction:
             return float(self.load_s)
         figures = self.known.figures
         if figures["gpu"] not in LINKED:
-            raise SpecError(
-                "load_s", None, f"seconds: the host link of {figures['gpu']} is unknown"
-            )
+            accepted = f"seconds: the host link of {figures['gpu']} is unknown"
+            raise SpecError("load_s", None, accepted)
         gib = (figures["weight_bytes"] + figures["embedding_bytes"]) / GIB
         return float(gib / gpu_figures(figures["gpu"].upper())["pinned_gib_s"].value)
 
