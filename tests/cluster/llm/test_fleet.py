@@ -172,8 +172,10 @@ def test_every_request_ends_and_memory_suffices(asked: dict[str, Any]) -> None:
     assert (spent <= found.gpu_up_s + 1e-9).all()
     for fn, here in ((first, slice(0, first.replicas)), (second, slice(first.replicas, None))):
         starts = found.cold_starts[here]
-        expected = {"up": 0, "cold": 1}.get(fn.start)
-        assert expected is None or (starts == expected).all()
+        # On a shared device those that are up may have to leave, and come again.
+        least = {"up": 0, "cold": 1, "on_arrival": 0}[fn.start]
+        stays = fn.start != "on_arrival" and fn.devices is None
+        assert (starts == least).all() if stays else (starts >= least).all()
         assert (found.gpu_loading_s[here] <= starts * fn.loading_s + 1e-9).all()
 
 

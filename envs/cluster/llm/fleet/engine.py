@@ -16,6 +16,7 @@ from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.llm.blocks import need
 from stoker.envs.cluster.llm.engine import enqueue, finish_batch, form, plan_batch
 from stoker.envs.cluster.llm.fleet.cut import cut
+from stoker.envs.cluster.llm.fleet.handover import accept, deliver, hand_over, take_landed
 from stoker.envs.cluster.llm.fleet.memory import regrant
 from stoker.envs.cluster.llm.fleet.routers.freeness import most_free, note_batch
 from stoker.envs.cluster.llm.fleet.routers.least_outstanding import least_outstanding
@@ -36,7 +37,7 @@ from stoker.envs.cluster.llm.fleet.tables import (
     route_at,
     row_at,
 )
-from stoker.envs.cluster.llm.fleet.turns import claim, next_in_turn, pass_on
+from stoker.envs.cluster.llm.fleet.turns import claim, has_work, next_in_turn, pass_on
 from stoker.envs.cluster.llm.stretch import looks_out
 from stoker.envs.cluster.llm.tables import NONE, req_at
 
@@ -112,6 +113,8 @@ def _form(f, k):
     p, r = replica_at(f["replica"], k), row_at(f["rows"], k)
     r["now"] = f["now"]
     _take_inbox(f, p, r)
+    if p["landed"] != NONE:
+        take_landed(r, p)
     refused = r["rejected"]
     form(r)
     while r["members"] == 0 and r["preempted"] > 0:
@@ -155,36 +158,42 @@ def _end(f, k):
     f["open"] -= r["done"] - done + r["rejected"] - refused
     p["busy_s"] += p["total_s"]
     p["used"] = f["now"]
-    if p["device"] == NONE:
-        _compute(f, k)
-        return
-    _compute(f, pass_on(f, k))
-    load_wanted(f, p["device"])
+    fn = func_at(f["func"], p["function"])
+    if fn["decoders"] > 0 and k < fn["first"] + fn["count"]:
+        hand_over(f, k)
+    _compute(f, k if p["device"] == NONE else pass_on(f, k))
+    if fn["decoders"] > 0:
+        # What ended, or was let in again, may have made room.
+        accept(f, p["function"])
 
 
 @njit
 def _step(f, k):
     """The next event of one replica."""
-    p = replica_at(f["replica"], k)
     f["events"] += 1
+    if k >= f["replicas"]:
+        deliver(f, k - f["replicas"])
+        return
+    p = replica_at(f["replica"], k)
     if p["state"] == BUSY:
         _end(f, k)
     elif p["state"] == LOADING:
         loaded(f, k)
         _go_on(f, k)
-    elif p["inbox"] != NONE:
+    elif p["landed"] != NONE or has_work(f, k):
         _go_on(f, k)
     else:
         leave(f, k)
-        if p["device"] != NONE:
-            load_wanted(f, p["device"])
+    if p["device"] != NONE:
+        # Blocks may have been given back, or a replica gone idle.
+        load_wanted(f, p["device"])
 
 
 @njit
 def _soonest(f):
-    """The replica whose event is next, the first of equals."""
+    """The replica or link whose event is next, the first of equals."""
     best, at = 0, math.inf
-    for k in range(f["replicas"]):
+    for k in range(f["slots"]):
         v = f8_at(f["next_s"], k)["v"]
         if v < at:
             best, at = k, v

@@ -88,22 +88,26 @@ def _tables(
     known: Sequence[LlmFunction], requests: Requests, calls: NDArray[Any]
 ) -> dict[str, NDArray[Any]]:
     """Make the tables; they must outlive the run."""
-    n, count = len(requests.arrival_s), sum(fn.replicas for fn in known)
+    n, count = len(requests.arrival_s), sum(fn.sites for fn in known)
     tables: dict[str, NDArray[Any]] = {
         "rows": np.zeros(count, ROW), "replica": np.zeros(count, REPLICA),
-        "next_s": np.full(count, np.inf).view(F8), "func": np.zeros(len(known), FUNC),
+        "next_s": np.full(count + len(known), np.inf).view(F8), "func": np.zeros(len(known), FUNC),
         "req": np.zeros(n, REQ), "route": np.zeros(n, ROUTE),
     }  # fmt: skip
     fill(tables["req"], requests)
     tables["route"]["function"], tables["route"]["replica"] = calls, NONE
+    tables["route"]["decoder"] = NONE
     first = 0
     for i, fn in enumerate(known):
-        here = slice(first, first + fn.replicas)
+        here = slice(first, first + fn.sites)
         _enter_rows(tables, here, fn, requests, i)
         _enter_replicas(tables, here, fn, i)
         scale_at = MOST if fn.scale_at is None else fn.scale_at
-        tables["func"][i] = (first, fn.replicas, 0, scale_at)
-        first += fn.replicas
+        tables["func"][i] = (
+            first, fn.replicas, 0, scale_at,
+            fn.decode_replicas, NONE, NONE, NONE, NONE, fn.kv_token_s, 0.0, 0,
+        )  # fmt: skip
+        first += fn.sites
     return tables
 
 
@@ -124,8 +128,8 @@ def _enter_rows(
         "run": (places, PLACE), "batch": (places, MEMBER),
     }  # fmt: skip
     for name, (size, dtype) in shapes.items():
-        part = tables[f"{name}{i}"] = np.zeros((fn.replicas, size), dtype)
-        rows[name] = part.ctypes.data + np.arange(fn.replicas) * part.strides[0]
+        part = tables[f"{name}{i}"] = np.zeros((fn.sites, size), dtype)
+        rows[name] = part.ctypes.data + np.arange(fn.sites) * part.strides[0]
     rows["queues"] = shapes["queue"][0]
 
 
@@ -133,9 +137,11 @@ def _enter_replicas(tables: dict[str, NDArray[Any]], here: slice, fn: LlmFunctio
     """What the fleet keeps of each replica of one function."""
     p, figures = tables["replica"][here], fn.known.figures
     p["function"], p["gpus"], p["state"] = i, figures["tp"], STATES[fn.start]
-    p["inbox"], p["inbox_tail"], p["behind"] = NONE, NONE, NONE
+    for name in ("inbox", "inbox_tail", "landed", "landed_tail", "behind"):
+        p[name] = NONE
     p["device"] = NONE if fn.devices is None else fn.devices
-    p["load_s"] = 0.0 if fn.start == "up" else fn.loading_s
+    # One that is up from the beginning loads only if it had to leave a shared device.
+    p["load_s"] = 0.0 if fn.start == "up" and fn.devices is None else fn.loading_s
     p["keep_s"], p["margin"] = fn.keep_alive_s, fn.watermark
     p["weight_bytes"], p["least_blocks"] = figures["weight_bytes"], fn.least_blocks
     p["block_bytes"] = figures["kv_token_bytes"] * fn.block_size
@@ -171,5 +177,7 @@ def _fleet(tables: dict[str, NDArray[Any]], router: int) -> NDArray[Any]:
     for name in ("rows", "replica", "next_s", "func", "device", "req", "route"):
         fleet[name] = tables[name].ctypes.data
     fleet["reqs"], fleet["replicas"] = len(tables["req"]), len(tables["replica"])
+    links = len(tables["func"]) if tables["func"]["decoders"].any() else 0
+    fleet["slots"] = fleet["replicas"] + links
     fleet["devices"], fleet["router"] = len(tables["device"]), router
     return fleet

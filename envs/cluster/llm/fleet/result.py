@@ -1,6 +1,7 @@
 """What a fleet replay returns.
 
-Shapes: N requests, R replicas, D shared devices.  Units: seconds, blocks, GiB of one GPU.
+Shapes: N requests, F functions, R replicas, D shared devices.
+Units: seconds, blocks, GiB of one GPU.
 """
 
 from __future__ import annotations
@@ -38,13 +39,17 @@ class LlmFleetReplay:
     rejected: NDArray[np.bool_]
     """Too long for its function. Shape: (N,)"""
     replica: Ints
-    """Where it was served; those of the first function come first. Shape: (N,)"""
+    """Where it was served, or its prompt; those of the first function come first. Shape: (N,)"""
+    decoder: Ints
+    """Where it decoded, if replicas decode apart; else -1. Shape: (N,)"""
     cold: NDArray[np.bool_]
     """Its replica was not up when it came. Shape: (N,)"""
     iterations: Ints
     """Shape: (R,)"""
     peak_blocks: Ints
     """Most blocks held at a time. Shape: (R,)"""
+    num_blocks: Ints
+    """Blocks granted, at the end. Shape: (R,)"""
     cold_starts: Ints
     """Shape: (R,)"""
     gpu_up_s: Floats
@@ -59,6 +64,8 @@ class LlmFleetReplay:
     """Starts that had to wait for memory. Shape: (D,)"""
     peak_gib: Floats
     """Most memory granted at a time, weights and blocks. Shape: (D,)"""
+    transfers: Ints
+    """Requests sent from prompt to decode. Shape: (F,)"""
     makespan_s: float
     """When the last request was done; NaN without any."""
     profiles: tuple[Profile, ...]
@@ -81,9 +88,11 @@ def report(f: Any, tables: dict[str, NDArray[Any]], known: Sequence[LlmFunction]
         max_tbt_s=np.where(req["max_gap"] < 0.0, np.nan, req["max_gap"]),
         rejected=req["rejected"].astype(bool),
         replica=tables["route"]["replica"].astype(np.int64),
+        decoder=tables["route"]["decoder"].astype(np.int64),
         cold=tables["route"]["cold"].astype(bool),
         iterations=rows["iterations"].copy(),
         peak_blocks=np.maximum(p["peak_blocks"], rows["num_blocks"] - rows["least_free"]),
+        num_blocks=rows["num_blocks"].copy(),
         cold_starts=p["cold_starts"].copy(),
         gpu_up_s=(p["up_s"] + np.where(up, since_s, 0.0)) * p["gpus"],
         gpu_loading_s=loading_s * p["gpus"],
@@ -91,6 +100,7 @@ def report(f: Any, tables: dict[str, NDArray[Any]], known: Sequence[LlmFunction]
         evictions=device["evictions"].copy(),
         refusals=device["refusals"].copy(),
         peak_gib=device["most"] / GIB,
+        transfers=tables["func"]["transfers"].copy(),
         makespan_s=float(f["now"]) if rows["iterations"].any() else math.nan,
         profiles=tuple(fn.known for fn in known),
     )

@@ -15,6 +15,7 @@ from stoker.envs.cluster.llm.calibration import profile as profile_of
 from stoker.envs.cluster.profiles import gpu_figures
 
 STARTS = ("up", "cold", "on_arrival")
+APART = ("sarathi", "vllm")
 LINKED = ("a100", "h100")
 """GPUs of the calibration whose host link is known."""
 
@@ -26,6 +27,7 @@ class LlmFunction:
     profile: str = "meta-llama/Meta-Llama-3-8B|a100|tp1"
     """It says the tensor parallel degree, too: each replica takes so many GPUs."""
     replicas: int = 1
+    """Where `decode_replicas` is given, those for prompts."""
     scheduler: str = "sarathi"
     token_budget: int = 512
     num_blocks: int = 30208
@@ -49,8 +51,20 @@ class LlmFunction:
     devices: Sequence[int] | None = None
     """Device of each replica, where replicas share devices; None = GPUs of its own."""
 
+    decode_replicas: int = 0
+    """Further replicas that only decode, for prompts and decodes apart; by sarathi or vllm."""
+    kv_gib_s: float = 25.0
+    """Rate at which keys and values go from one to the other, one request after the other."""
+
     def __post_init__(self) -> None:
         _whole("replicas", self.replicas)
+        _whole("decode_replicas", self.decode_replicas, 0)
+        require(self.kv_gib_s > 0.0, "kv_gib_s", self.kv_gib_s, "GiB/s > 0")
+        if self.decode_replicas:
+            ok = self.start == "up" and self.devices is None and self.scheduler in APART
+            found = (self.start, self.devices, self.scheduler)
+            accepted = "start up, no shared devices, sarathi or vllm, with decode_replicas"
+            require(ok, "start, devices, scheduler", found, accepted)
         require(self.start in STARTS, "start", self.start, " | ".join(STARTS))
         if self.load_s is not None:
             ok = math.isfinite(self.load_s) and self.load_s >= 0.0
@@ -72,6 +86,17 @@ class LlmFunction:
     def known(self) -> Profile:
         """Its calibration."""
         return profile_of(self.profile)
+
+    @property
+    def sites(self) -> int:
+        """Replicas of either kind."""
+        return self.replicas + self.decode_replicas
+
+    @property
+    def kv_token_s(self) -> float:
+        """Time of the link for a token: the keys and values of all GPUs of a replica."""
+        figures = self.known.figures
+        return float(figures["kv_token_bytes"] * figures["tp"] / (self.kv_gib_s * GIB))
 
     @property
     def least_blocks(self) -> int:

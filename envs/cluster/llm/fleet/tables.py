@@ -25,6 +25,8 @@ REPLICA = np.dtype(
         ("function", "i8"), ("state", "i8"), ("device", "i8"), ("gpus", "i8"),
         # handed to it and not yet looked at, linked through the requests' `next`
         ("inbox", "i8"), ("inbox_tail", "i8"), ("handed", "i8"), ("demand", "i8"),
+        # requests that arrived with their keys and values
+        ("landed", "i8"), ("landed_tail", "i8"),
         # what it runs
         ("steps", "i8"), ("start", "f8"), ("total_s", "f8"), ("first_s", "f8"), ("last_s", "f8"),
         # start-up, leaving, and the time spent so far
@@ -38,8 +40,18 @@ REPLICA = np.dtype(
 )  # fmt: skip
 """A replica beside its row. `demand`: blocks that its waiting requests will start with, kept for
 router freeness. `used`: when it last ended a batch. `behind`: who computes after it."""
-FUNC = np.dtype([("first", "i8"), ("count", "i8"), ("turn", "i8"), ("scale_at", "i8")], align=True)
-"""A function: its replicas are `count` from `first` on."""
+FUNC = np.dtype(
+    [
+        ("first", "i8"), ("count", "i8"), ("turn", "i8"), ("scale_at", "i8"),
+        # prompts and decodes apart: replicas that decode, requests that wait to be sent to them,
+        # and those that the link carries, in order
+        ("decoders", "i8"), ("ready", "i8"), ("ready_tail", "i8"), ("sent", "i8"),
+        ("sent_tail", "i8"), ("token_s", "f8"), ("link_s", "f8"), ("transfers", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+"""A function: its replicas are `count` from `first` on, and behind them those that only decode.
+`token_s`: time of the link for a token's keys and values; `link_s`: when all it has is carried."""
 DEVICE = np.dtype(
     [
         ("budget", "f8"), ("most", "f8"), ("wanted", "i8"), ("holder", "i8"), ("head", "i8"),
@@ -48,18 +60,23 @@ DEVICE = np.dtype(
     align=True,
 )  # fmt: skip
 """A device that replicas share. `most`: most bytes granted at a time, weights and blocks."""
-ROUTE = np.dtype([("function", "i4"), ("replica", "i4"), ("cold", "i4")], align=True)
-"""Where a request goes; `cold`: its replica was not up when it came."""
+ROUTE = np.dtype(
+    [("function", "i4"), ("replica", "i4"), ("cold", "i4"), ("decoder", "i4"), ("due", "f8")],
+    align=True,
+)
+"""Where a request goes; `cold`: its replica was not up when it came; where it decodes, if not
+there, and when its keys and values are."""
 FLEET = np.dtype(
     [
         ("rows", "i8"), ("replica", "i8"), ("next_s", "i8"), ("func", "i8"), ("device", "i8"),
         ("req", "i8"), ("route", "i8"),
-        ("reqs", "i8"), ("replicas", "i8"), ("devices", "i8"), ("router", "i8"),
+        ("reqs", "i8"), ("replicas", "i8"), ("slots", "i8"), ("devices", "i8"), ("router", "i8"),
         ("now", "f8"), ("next_req", "i8"), ("open", "i8"), ("events", "i8"),
     ],
     align=True,
 )  # fmt: skip
-"""`open`: requests handed out and not yet done."""
+"""`open`: requests handed out and not yet done. `slots`: of events, one a replica and, where
+prompts and decodes are apart, one a function for its link."""
 
 row_at, replica_at, func_at = reference(ROW), reference(REPLICA), reference(FUNC)
 device_at, route_at, f8_at = reference(DEVICE), reference(ROUTE), reference(F8)
