@@ -101,12 +101,20 @@ def shorten(r, steps, until_s):
 
 
 @njit
+def steps_by(r, steps, until_s):
+    """Iterations that a stretch of `steps` has begun `until_s` after its start."""
+    if steps == 1:
+        return steps
+    fixed_s, floor, start, rise = pace(r)
+    return steps_until(fixed_s, floor, start, rise, until_s, steps)
+
+
+@njit
 def growth_until(r, steps, until_s):
-    """Blocks that a stretch of `steps` has taken, `until_s` after its start, since its first."""
+    """Blocks that a stretch of `steps` has taken since its first, `until_s` after its start."""
     if steps == 1:
         return 0
-    fixed_s, floor, start, rise = pace(r)
-    return _growth(r, steps_until(fixed_s, floor, start, rise, until_s, steps))
+    return _growth(r, steps_by(r, steps, until_s))
 
 
 @njit

@@ -18,6 +18,7 @@ from stoker.envs.cluster.llm.engine import enqueue, finish_batch, form, plan_bat
 from stoker.envs.cluster.llm.fleet.cut import cut
 from stoker.envs.cluster.llm.fleet.handover import accept, deliver, hand_over, take_landed
 from stoker.envs.cluster.llm.fleet.memory import regrant
+from stoker.envs.cluster.llm.fleet.migration import LEAVES, close, let_go, migrate
 from stoker.envs.cluster.llm.fleet.routers.freeness import most_free, note_batch
 from stoker.envs.cluster.llm.fleet.routers.least_outstanding import least_outstanding
 from stoker.envs.cluster.llm.fleet.routers.round_robin import round_robin
@@ -118,14 +119,14 @@ def _form(f, k):
     refused = r["rejected"]
     form(r)
     while r["members"] == 0 and r["preempted"] > 0:
-        if f["router"] == FREENESS:
+        if f["counts_demand"]:
             note_batch(f, k)
         form(r)
     f["open"] -= r["rejected"] - refused
     if r["members"] == 0:
         note_idle(f, k)
         return NONE if p["device"] == NONE else next_in_turn(f, p["device"])
-    if f["router"] == FREENESS:
+    if f["counts_demand"]:
         note_batch(f, k)
     p["state"], p["start"] = BUSY, f["now"]
     p["steps"], p["total_s"], p["first_s"], p["last_s"] = plan_batch(r)
@@ -161,6 +162,8 @@ def _end(f, k):
     fn = func_at(f["func"], p["function"])
     if fn["decoders"] > 0 and k < fn["first"] + fn["count"]:
         hand_over(f, k)
+    elif fn["phase"] == LEAVES and fn["source"] == k:
+        let_go(f, p["function"])
     _compute(f, k if p["device"] == NONE else pass_on(f, k))
     if fn["decoders"] > 0:
         # What ended, or was let in again, may have made room.
@@ -172,7 +175,11 @@ def _step(f, k):
     """The next event of one replica."""
     f["events"] += 1
     if k >= f["replicas"]:
-        deliver(f, k - f["replicas"])
+        function = k - f["replicas"]
+        if func_at(f["func"], function)["decoders"] > 0:
+            deliver(f, function)
+        else:
+            migrate(f, function)
         return
     p = replica_at(f["replica"], k)
     if p["state"] == BUSY:
@@ -201,10 +208,8 @@ def _soonest(f):
 
 
 @njit
-def serve_fleet(f):
-    """Serve every request of one fleet."""
-    for device in range(f["devices"]):
-        regrant(f, device)
+def _run(f):
+    """Go from event to event until every request is done."""
     k, at = _soonest(f)
     while f["next_req"] < f["reqs"] or f["open"] > 0:
         if f["next_req"] < f["reqs"] and req_at(f["req"], f["next_req"])["arrival"] <= at:
@@ -215,6 +220,16 @@ def serve_fleet(f):
             f["now"] = at
             _step(f, k)
         k, at = _soonest(f)
+
+
+@njit
+def serve_fleet(f):
+    """Serve every request of one fleet."""
+    for device in range(f["devices"]):
+        regrant(f, device)
+    _run(f)
+    for function in range(f["functions"]):
+        close(f, function, func_at(f["func"], function)["phase"])
 
 
 @entry

@@ -103,10 +103,15 @@ def _tables(
         _enter_rows(tables, here, fn, requests, i)
         _enter_replicas(tables, here, fn, i)
         scale_at = MOST if fn.scale_at is None else fn.scale_at
-        tables["func"][i] = (
-            first, fn.replicas, 0, scale_at,
-            fn.decode_replicas, NONE, NONE, NONE, NONE, fn.kv_token_s, 0.0, 0,
-        )  # fmt: skip
+        here_fn = tables["func"][i : i + 1]
+        here_fn["first"], here_fn["count"], here_fn["scale_at"] = first, fn.replicas, scale_at
+        here_fn["decoders"], here_fn["token_s"] = fn.decode_replicas, fn.kv_token_s
+        for name in ("ready", "ready_tail", "sent", "sent_tail"):
+            here_fn[name] = NONE
+        if fn.migrate_every_s is not None:
+            here_fn["every_s"] = here_fn["tick"] = fn.migrate_every_s
+            here_fn["below"] = fn.migrate_below
+            tables["next_s"]["v"][count + i] = fn.migrate_every_s
         first += fn.sites
     return tables
 
@@ -177,7 +182,10 @@ def _fleet(tables: dict[str, NDArray[Any]], router: int) -> NDArray[Any]:
     for name in ("rows", "replica", "next_s", "func", "device", "req", "route"):
         fleet[name] = tables[name].ctypes.data
     fleet["reqs"], fleet["replicas"] = len(tables["req"]), len(tables["replica"])
-    links = len(tables["func"]) if tables["func"]["decoders"].any() else 0
-    fleet["slots"] = fleet["replicas"] + links
+    func = tables["func"]
+    fleet["functions"] = len(func)
+    moves = bool((func["decoders"] > 0).any() or (func["every_s"] > 0.0).any())
+    fleet["slots"] = fleet["replicas"] + moves * len(func)
+    fleet["counts_demand"] = router == FREENESS or (func["every_s"] > 0.0).any()
     fleet["devices"], fleet["router"] = len(tables["device"]), router
     return fleet

@@ -129,22 +129,33 @@ def deliver(f, function):
     fn["sent"] = s["next"]
     due = math.inf if fn["sent"] == NONE else route_at(f["route"], fn["sent"])["due"]
     f8_at(f["next_s"], f["replicas"] + function)["v"] = due
-    _release(f, route["replica"], s["blocks"])
-    _land(f, route["decoder"], q)
+    release(f, route["replica"], s["blocks"])
+    land(f, route["decoder"], q)
 
 
 @njit
-def _release(f, k, blocks):
-    """Free what a request held where its prompt was computed."""
+def look_again(f, k):
+    """Blocks came free between two batches: who waits may start."""
+    p = replica_at(f["replica"], k)
+    if row_at(f["rows"], k)["waiting"] == 0:
+        return
+    if p["state"] == IDLE:
+        f8_at(f["next_s"], k)["v"] = f["now"]
+    elif p["state"] == BUSY:
+        cut(f, k)
+
+
+@njit
+def release(f, k, blocks):
+    """Free the blocks that a request held where it comes from."""
     p, r = replica_at(f["replica"], k), row_at(f["rows"], k)
     r["free"] += blocks
     p["handed"] -= 1
-    if p["state"] == IDLE and r["waiting"] > 0:
-        f8_at(f["next_s"], k)["v"] = f["now"]
+    look_again(f, k)
 
 
 @njit
-def _land(f, k, q):
+def land(f, k, q):
     """Let a request join the next iteration of a replica."""
     p = replica_at(f["replica"], k)
     req_at(f["req"], q)["next"] = NONE

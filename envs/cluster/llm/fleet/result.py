@@ -41,7 +41,7 @@ class LlmFleetReplay:
     replica: Ints
     """Where it was served, or its prompt; those of the first function come first. Shape: (N,)"""
     decoder: Ints
-    """Where it decoded, if replicas decode apart; else -1. Shape: (N,)"""
+    """Where it decoded last, if it was sent there; else -1. Shape: (N,)"""
     cold: NDArray[np.bool_]
     """Its replica was not up when it came. Shape: (N,)"""
     iterations: Ints
@@ -66,6 +66,10 @@ class LlmFleetReplay:
     """Most memory granted at a time, weights and blocks. Shape: (D,)"""
     transfers: Ints
     """Requests sent from prompt to decode. Shape: (F,)"""
+    migrations: Ints
+    """Requests that went to another replica while they ran. Shape: (F,)"""
+    migrations_given_up: Ints
+    """Shape: (F,)"""
     makespan_s: float
     """When the last request was done; NaN without any."""
     profiles: tuple[Profile, ...]
@@ -101,6 +105,8 @@ def report(f: Any, tables: dict[str, NDArray[Any]], known: Sequence[LlmFunction]
         refusals=device["refusals"].copy(),
         peak_gib=device["most"] / GIB,
         transfers=tables["func"]["transfers"].copy(),
+        migrations=tables["func"]["migrations"].copy(),
+        migrations_given_up=tables["func"]["aborted"].copy(),
         makespan_s=float(f["now"]) if rows["iterations"].any() else math.nan,
         profiles=tuple(fn.known for fn in known),
     )

@@ -54,12 +54,27 @@ class LlmFunction:
     decode_replicas: int = 0
     """Further replicas that only decode, for prompts and decodes apart; by sarathi or vllm."""
     kv_gib_s: float = 25.0
-    """Rate at which keys and values go from one to the other, one request after the other."""
+    """Rate at which keys and values go from one replica to another, one request after the other."""
+    migrate_every_s: float | None = None
+    """How often to look for a running request to migrate; None = never. By sarathi or vllm."""
+    migrate_below: float = 3.0
+    """Freeness below which a replica sends requests away, to one that has so much."""
 
     def __post_init__(self) -> None:
         _whole("replicas", self.replicas)
         _whole("decode_replicas", self.decode_replicas, 0)
         require(self.kv_gib_s > 0.0, "kv_gib_s", self.kv_gib_s, "GiB/s > 0")
+        if self.migrate_every_s is not None:
+            every = self.migrate_every_s
+            ok = math.isfinite(every) and every > 0.0
+            require(ok, "migrate_every_s", every, "seconds > 0, or None")
+            ok = not self.decode_replicas and self.devices is None and self.scheduler in APART
+            found = (self.decode_replicas, self.devices, self.scheduler)
+            accepted = "none, no shared devices, sarathi or vllm, with migrate_every_s"
+            require(ok, "decode_replicas, devices, scheduler", found, accepted)
+            accepted = "up or cold with migrate_every_s"
+            require(self.start != "on_arrival", "start", self.start, accepted)
+        require(math.isfinite(self.migrate_below), "migrate_below", self.migrate_below, "finite")
         if self.decode_replicas:
             ok = self.start == "up" and self.devices is None and self.scheduler in APART
             found = (self.start, self.devices, self.scheduler)

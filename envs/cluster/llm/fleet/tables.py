@@ -47,6 +47,10 @@ FUNC = np.dtype(
         # and those that the link carries, in order
         ("decoders", "i8"), ("ready", "i8"), ("ready_tail", "i8"), ("sent", "i8"),
         ("sent_tail", "i8"), ("token_s", "f8"), ("link_s", "f8"), ("transfers", "i8"),
+        # migration of running requests: one at a time, in phases
+        ("every_s", "f8"), ("below", "f8"), ("tick", "f8"), ("phase", "i8"), ("moving", "i8"),
+        ("source", "i8"), ("target", "i8"), ("reserved", "i8"), ("copied", "i8"), ("stages", "i8"),
+        ("restarts", "i8"), ("migrations", "i8"), ("aborted", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -70,7 +74,8 @@ FLEET = np.dtype(
     [
         ("rows", "i8"), ("replica", "i8"), ("next_s", "i8"), ("func", "i8"), ("device", "i8"),
         ("req", "i8"), ("route", "i8"),
-        ("reqs", "i8"), ("replicas", "i8"), ("slots", "i8"), ("devices", "i8"), ("router", "i8"),
+        ("reqs", "i8"), ("replicas", "i8"), ("slots", "i8"), ("devices", "i8"),
+        ("functions", "i8"), ("router", "i8"), ("counts_demand", "i8"),
         ("now", "f8"), ("next_req", "i8"), ("open", "i8"), ("events", "i8"),
     ],
     align=True,
