@@ -129,7 +129,7 @@ def function_cache(
     sim = Simulation([cluster], [workload], rules, track=False)
     if cold is not None:
         sim.state.cold_service[0] = cold
-        sim.state.fn["runtime_s"] = 0.0
+        sim.state.fn["process_s"] = 0.0
         sim.state.point()
     shape = (1, len(names))
     sim.apply(
