@@ -69,9 +69,9 @@ class LlmFunction:
             ok = math.isfinite(every) and every > 0.0
             require(ok, "migrate_every_s", every, "seconds > 0, or None")
             ok = not self.decode_replicas and self.devices is None and self.scheduler in APART
-            found = (self.decode_replicas, self.devices, self.scheduler)
+            asked = (self.decode_replicas, self.devices, self.scheduler)
             accepted = "none, no shared devices, sarathi or vllm, with migrate_every_s"
-            require(ok, "decode_replicas, devices, scheduler", found, accepted)
+            require(ok, "decode_replicas, devices, scheduler", asked, accepted)
             accepted = "up or cold with migrate_every_s"
             require(self.start != "on_arrival", "start", self.start, accepted)
         require(math.isfinite(self.migrate_below), "migrate_below", self.migrate_below, "finite")
