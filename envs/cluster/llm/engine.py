@@ -61,7 +61,7 @@ def form(r):
 
 
 @njit
-def _can_be_served(r, s):
+def can_be_served(r, s):
     """Whether a request fits the replica: its tokens the limit, its blocks the memory."""
     most = blocks_of(r, max(s["prompt"], s["total"] - 1))
     return s["total"] <= r["max_tokens"] and most <= r["num_blocks"] and can_ever_start(r, s)
@@ -70,7 +70,7 @@ def _can_be_served(r, s):
 @njit
 def enqueue(r, q, s):
     """Queue a request that has arrived, or refuse it."""
-    if not _can_be_served(r, s):
+    if not can_be_served(r, s):
         reject(r, s)
     elif r["scheduler"] == FASTSERVE:
         join_level(r, q)

@@ -45,11 +45,7 @@ class Site:
 
     def form(self, now: float) -> None:
         x = self.replica
-        for q in self.inbox:
-            if q.total <= x.max_tokens and x.possible(q):
-                x.waiting.append(q)
-            else:
-                q.rejected = True
+        x.waiting += self.inbox
         self.inbox = []
         while True:
             before = len(x.waiting)
@@ -81,7 +77,10 @@ def serve(sites: list[Site], requests: list[Request], router: str) -> list[int]:
                 else [x.outstanding() for x in sites]
             )
             chosen.append(rank.index(min(rank)))
-            sites[chosen[-1]].inbox.append(q)
+            site = sites[chosen[-1]]
+            q.rejected = q.total > site.replica.max_tokens or not site.replica.possible(q)
+            if not q.rejected:
+                site.inbox.append(q)
         for x in sites:
             if x.end == at:
                 x.finish()

@@ -14,7 +14,7 @@ import math
 
 from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.llm.blocks import need
-from stoker.envs.cluster.llm.engine import enqueue, finish_batch, form, plan_batch
+from stoker.envs.cluster.llm.engine import can_be_served, enqueue, finish_batch, form, plan_batch
 from stoker.envs.cluster.llm.fleet.cut import cut
 from stoker.envs.cluster.llm.fleet.handover import accept, deliver, hand_over, take_landed
 from stoker.envs.cluster.llm.fleet.memory import regrant
@@ -56,12 +56,20 @@ def _route(f, fn):
 
 
 @njit
+def _look_up(f, k):
+    """A request comes: a stretch ends if one that comes may be let in, as that of one replica."""
+    p = replica_at(f["replica"], k)
+    if p["state"] == BUSY and p["inbox"] == NONE and looks_out(row_at(f["rows"], k)):
+        cut(f, k)
+
+
+@njit
 def _hand(f, k, q):
     """Put a request into a replica's inbox."""
     p, r, s = replica_at(f["replica"], k), row_at(f["rows"], k), req_at(f["req"], q)
-    was_empty = p["inbox"] == NONE
+    _look_up(f, k)
     s["next"] = NONE
-    if was_empty:
+    if p["inbox"] == NONE:
         p["inbox"] = q
     else:
         req_at(f["req"], p["inbox_tail"])["next"] = q
@@ -72,8 +80,6 @@ def _hand(f, k, q):
     if p["state"] == IDLE:
         # Not at once: all that arrive at this instant can be in its first batch.
         f8_at(f["next_s"], k)["v"] = f["now"]
-    elif p["state"] == BUSY and was_empty and looks_out(r):
-        cut(f, k)
 
 
 @njit
@@ -84,23 +90,29 @@ def _arrive(f):
     f["now"] = req_at(f["req"], q)["arrival"]
     route = route_at(f["route"], q)
     fn = func_at(f["func"], route["function"])
-    k = scaled_out(f, fn, _route(f, fn))
+    k = _route(f, fn)
+    s = req_at(f["req"], q)
+    # Replicas of a function differ in blocks at most, and all have those of `max_tokens`.
+    if not can_be_served(row_at(f["rows"], fn["first"]), s):
+        s["rejected"] = 1
+        route["replica"] = k
+        if k != NONE:
+            _look_up(f, k)
+        return
+    k = scaled_out(f, fn, k)
     route["replica"] = k
     route["cold"] = not ready(replica_at(f["replica"], k))
     _hand(f, k, q)
 
 
 @njit
-def _take_inbox(f, p, r):
+def _take_inbox(p, r):
     """Queue what was handed to a replica."""
     q = p["inbox"]
     while q != NONE:
         s = req_at(r["req"], q)
         behind = s["next"]
         enqueue(r, q, s)
-        if s["rejected"]:
-            p["demand"] -= need(r, s)
-            f["open"] -= 1
         q = behind
     p["inbox"] = NONE
 
@@ -113,7 +125,7 @@ def _form(f, k):
     """
     p, r = replica_at(f["replica"], k), row_at(f["rows"], k)
     r["now"] = f["now"]
-    _take_inbox(f, p, r)
+    _take_inbox(p, r)
     if p["landed"] != NONE:
         take_landed(r, p)
     refused = r["rejected"]
@@ -173,7 +185,6 @@ def _end(f, k):
 @njit
 def _step(f, k):
     """The next event of one replica."""
-    f["events"] += 1
     if k >= f["replicas"]:
         function = k - f["replicas"]
         if func_at(f["func"], function)["decoders"] > 0:

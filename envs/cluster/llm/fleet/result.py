@@ -37,9 +37,10 @@ class LlmFleetReplay:
     max_tbt_s: Floats
     """Longest time between two output tokens; NaN with one token. Shape: (N,)"""
     rejected: NDArray[np.bool_]
-    """Too long for its function. Shape: (N,)"""
+    """Too long for its function: refused at once. Shape: (N,)"""
     replica: Ints
-    """Where it was served, or its prompt; those of the first function come first. Shape: (N,)"""
+    """Where it was served, or its prompt; those of the first function come first;
+    -1 if it was refused while none was up. Shape: (N,)"""
     decoder: Ints
     """Where it decoded last, if it was sent there; else -1. Shape: (N,)"""
     cold: NDArray[np.bool_]

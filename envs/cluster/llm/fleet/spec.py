@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from stoker.envs.cluster.errors import SpecError, require
 from stoker.envs.cluster.llm.calibration import GIB, Profile
 from stoker.envs.cluster.llm.calibration import profile as profile_of
+from stoker.envs.cluster.llm.replica import whole
 from stoker.envs.cluster.profiles import gpu_figures
 
 STARTS = ("up", "cold", "on_arrival")
@@ -61,8 +62,8 @@ class LlmFunction:
     """Freeness below which a replica sends requests away, to one that has so much."""
 
     def __post_init__(self) -> None:
-        _whole("replicas", self.replicas)
-        _whole("decode_replicas", self.decode_replicas, 0)
+        whole("replicas", self.replicas)
+        whole("decode_replicas", self.decode_replicas, 0)
         require(self.kv_gib_s > 0.0, "kv_gib_s", self.kv_gib_s, "GiB/s > 0")
         if self.migrate_every_s is not None:
             every = self.migrate_every_s
@@ -90,12 +91,12 @@ class LlmFunction:
             comes = self.start == "on_arrival" or value == default
             require(comes, name, value, f"{default} unless start is on_arrival")
         if self.scale_at is not None:
-            _whole("scale_at", self.scale_at)
+            whole("scale_at", self.scale_at)
         if self.devices is not None:
             count = len(self.devices)
             require(count == self.replicas, "devices: length", count, f"{self.replicas}, replicas")
             for k in self.devices:
-                _whole("devices", k, 0)
+                whole("devices", k, 0)
 
     @property
     def known(self) -> Profile:
@@ -133,8 +134,3 @@ class LlmFunction:
             raise SpecError("load_s", None, accepted)
         gib = (figures["weight_bytes"] + figures["embedding_bytes"]) / GIB
         return float(gib / gpu_figures(figures["gpu"].upper())["pinned_gib_s"].value)
-
-
-def _whole(name: str, value: object, least: int = 1) -> None:
-    ok = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    require(ok, name, value, f"an integer >= {least}")

@@ -76,7 +76,7 @@ FLEET = np.dtype(
         ("req", "i8"), ("route", "i8"),
         ("reqs", "i8"), ("replicas", "i8"), ("slots", "i8"), ("devices", "i8"),
         ("functions", "i8"), ("router", "i8"), ("counts_demand", "i8"),
-        ("now", "f8"), ("next_req", "i8"), ("open", "i8"), ("events", "i8"),
+        ("now", "f8"), ("next_req", "i8"), ("open", "i8"),
     ],
     align=True,
 )  # fmt: skip
