@@ -26,6 +26,7 @@ CHOICES = {
     "gpu.sharing": ("parallel", "exclusive"),
     "node.loading": ("sequential", "pipelined"),
     "node.demotion": ("instant", "copy"),
+    "slow.link": ("disk", "pcie", "nvlink", "network"),
     "objective.billing": ("memory", "gpu", "node"),
 }  # fmt: skip
 

@@ -31,6 +31,7 @@ from stoker.envs.cluster.host_tier import (
 from stoker.envs.cluster.instances import open_slot, take_free
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.links import join
+from stoker.envs.cluster.noise import load_noise
 from stoker.envs.cluster.placed import (
     copy_held,
     entered,
@@ -128,6 +129,10 @@ def start_instance(r, f, g, t):
     if copy["ready"] > 0 and fn["fork_s"] < runtime:
         work -= runtime - fn["fork_s"]
         runtime = fn["fork_s"]
+    if r["load_noise"] != 0:
+        inst["noise"] = load_noise(r, f)
+        work *= inst["noise"]
+        runtime *= inst["noise"]
     charge_load(r, n, f, work)
     if r["live"]:
         effect(r, LOAD, i, f, g, inst["source"], 0)
@@ -194,7 +199,7 @@ def next_phase(r, i, t):
             return False
         inst["phase"] += 1
     if inst["phase"] == WARMUP and inst["state"] == STARTING and fn["warmup_s"] > 0.0:
-        at = quantize(r, t + fn["warmup_s"])
+        at = quantize(r, t + fn["warmup_s"] * inst["noise"])
         push(r, at, PHASE, i, inst["created"] & 0x7FFFFFFF)
         return False
     return True
@@ -260,6 +265,8 @@ def fetch_copy(r, f, k, t):
     inst = inst_at(r["inst"], i)
     inst["fn"], inst["node"], inst["gpu"], inst["moves"] = f, n, NONE, fn["weights"]
     inst["state"] = FETCHING
+    if r["load_noise"] != 0:
+        inst["noise"] = load_noise(r, f)
     if copy_of(r, n, f)["disk"] == THERE:
         inst["source"] = COLD
         read_disk(r, i)

@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.events import FAULT as FAULT_EVENT
+from stoker.envs.cluster.events import KIND_BITS
+from stoker.envs.cluster.faults import LOAD_STREAM, SERVICE_STREAM, Faults
 from stoker.envs.cluster.fill import (
     fill_functions,
     fill_nodes,
@@ -20,12 +23,14 @@ from stoker.envs.cluster.fill import (
     fill_rules,
     reset_functions,
 )
+from stoker.envs.cluster.noise import FACTORS
 from stoker.envs.cluster.rules.params import DEFAULTS
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.envs.cluster.tables import (
     CF,
     EFFECT,
     EVENT,
+    FAULT,
     FG,
     FN,
     GF,
@@ -137,9 +142,18 @@ class State:
         self.cold_service: list[NDArray[np.float64] | None] = [None] * b
         self.live: dict[int, tuple[NDArray[np.float64], NDArray[np.int32]]] = {}
         self.theta: list[NDArray[np.float64] | None] = [None] * b
+        self.faults: list[Faults | None] = [None] * b
+        self.fault: list[Records] = [np.zeros(0, FAULT)] * b
         self._inputs: list[list[NDArray[Any]]] = [[] for _ in range(b)]
 
-    def load(self, k: int, cluster: Cluster, workload: Workload, **options: float) -> None:
+    def load(
+        self,
+        k: int,
+        cluster: Cluster,
+        workload: Workload,
+        faults: Faults | None = None,
+        **options: float,
+    ) -> None:
         """Start row k afresh on a cluster and a workload; `options` are fields of the row."""
         self.size.check(cluster)
         for table in (
@@ -165,7 +179,39 @@ class State:
         self.req[k] = np.zeros(len(workload), REQ)
         self.req[k]["tier"] = IN_FLIGHT
         self.req[k]["start"] = self.req[k]["finish"] = np.nan
+        self._expect(k, cluster, faults)
         self._point_row(k)
+
+    def _expect(self, k: int, cluster: Cluster, faults: Faults | None) -> None:
+        """Take over what is to go wrong in row k, and set the timer of the first fault."""
+        self.faults[k], self.fault[k] = faults, np.zeros(0, FAULT)
+        if faults is None:
+            return
+        faults.check(cluster)
+        row, self.fault[k] = self.rows[k], faults.schedule(cluster)
+        row["faults"], row["retry"] = len(self.fault[k]), faults.retry
+        row["placing"] = len(faults.losses) > 0
+        if len(self.fault[k]):
+            first = (self.fault[k][0]["t"], (FAULT_EVENT << KIND_BITS) | 1, 0, 0)
+            self.heap[k, 0], row["heap_n"], row["seq"] = first, 1, 1
+
+    def node_ranks(self) -> NDArray[np.int64]:
+        """Place of each node in its class, in the order in which they are wanted. Shape: (B, M)
+
+        By number; where nodes can be lost those that are to be had come first, and of them those
+        that are wanted already, so that one that is repaired does not displace its replacement.
+        """
+        node, rows = self.node, self.rows
+        ranks: NDArray[np.int64] = node["rank"]
+        if not rows["faults"].any():
+            return ranks
+        number = np.arange(node.shape[1])
+        there = number < rows["nodes"][:, None]
+        key = 2 * ((node["lost"] > 0) | (node["noticed"] > 0)) + (node["wanted"] == 0)
+        key = key * node.shape[1] + number
+        same = (node["kind"][:, :, None] == node["kind"][:, None, :]) & there[:, None, :]
+        by_key = (same & (key[:, None, :] < key[:, :, None])).sum(axis=2)
+        return np.where(rows["faults"][:, None] > 0, by_key, ranks)
 
     def nodes_by_class(self, up: bool) -> NDArray[np.int32]:
         """Count the nodes of each class, all or those that are up. Shape: (B, C)"""
@@ -197,6 +243,12 @@ class State:
         row["service"] = self._keep(k, workload.service_s, np.float64)
         row["cold_service"] = self._keep(k, self.cold_service[k], np.float64)
         row["theta"] = self._keep(k, self.theta[k], np.float64)
+        faults = self.faults[k]
+        row["fault"] = self.fault[k].ctypes.data
+        if faults is not None:
+            service = faults.factors(SERVICE_STREAM, len(workload))
+            row["service_noise"] = self._keep(k, service, np.float64)
+            row["load_noise"] = self._keep(k, faults.factors(LOAD_STREAM, FACTORS), np.float64)
 
     def _keep(self, k: int, column: NDArray[Any] | None, dtype: type) -> int:
         """Hold a contiguous input array of row k and return its address (0 = none)."""

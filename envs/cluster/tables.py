@@ -81,6 +81,8 @@ FN = np.dtype(
         # its targets: where they stand, how many by tier, shares of its requests (placed.py)
         ("target_first", "i8"), ("target_n", "i8"), ("placed", "i8"), ("hosted", "i8"),
         ("weighted", "i8"), ("turn", "f8"),
+        # that have begun, where load times are noisy
+        ("loads", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -94,7 +96,7 @@ INST = np.dtype(
         ("left", "f8"), ("rate", "f8"), ("now_rate", "f8"), ("through", "i8"),
         ("compression", "f8"), ("moves", "i8"), ("disk", "i8"),
         ("peer_prev", "i8"), ("peer_next", "i8"), ("ends", "f8"),
-        ("owner", "i8"), ("shard", "i8"), ("legs", "i8"), ("pinned", "i8"),
+        ("owner", "i8"), ("shard", "i8"), ("legs", "i8"), ("pinned", "i8"), ("noise", "f8"),
     ],
     align=True,
 )  # fmt: skip
@@ -119,10 +121,12 @@ NODE = np.dtype(
         ("disk_cap", "i8"), ("disk_used", "i8"), ("disk_peak", "i8"), ("disk_loose", "i8"),
         ("kind", "i8"), ("rank", "i8"), ("boot_s", "f8"),
         ("wanted", "i8"), ("state", "i8"), ("stamp", "i8"), ("up_t", "f8"), ("up_s", "f8"),
+        ("noticed", "i8"), ("lost", "i8"),
     ],
     align=True,
 )  # fmt: skip
-"""`disk_cap`: NONE = unlimited; `disk_loose`: bytes of the copies there that no load reads."""
+"""`disk_cap`: NONE = unlimited; `disk_loose`: bytes of the copies there that no load reads;
+`noticed`, `lost`: preemptions announced, and losses that last (losses.py)."""
 NF = np.dtype(
     [
         ("state", "i8"), ("busy", "i8"), ("since", "f8"), ("timer", "f8"), ("ready", "i8"),
@@ -174,6 +178,8 @@ EFFECT = np.dtype(
 )
 HYBRID = np.dtype([("count", "i8", (240,)), ("total", "i8"), ("oob", "i8")], align=True)
 """Idle-time histogram of the hybrid histogram policy: 240 bins of one minute."""
+FAULT = np.dtype([("t", "f8"), ("kind", "i8"), ("at", "i8"), ("value", "f8")], align=True)
+"""What goes wrong when (faults.py): a node, or a link and its rate from now on in bytes a second."""
 F8 = np.dtype([("v", "f8")])
 I4 = np.dtype([("v", "i4")])
 
@@ -193,7 +199,7 @@ SCRATCH = np.dtype(
 _TABLES = (
     "fn", "inst", "node", "gpu", "nf", "gf", "fg", "cf", "link", "req", "heap", "order", "effect",
     "store", "kept", "scratch", "arrival", "function", "service", "cold_service", "param", "hybrid",
-    "theta", "target",
+    "theta", "target", "fault", "service_noise", "load_noise",
 )  # fmt: skip
 ROW = np.dtype(
     [(name, "i8") for name in _TABLES]
@@ -233,6 +239,8 @@ ROW = np.dtype(
         ("loads_now", "i8"), ("events", "i8"), ("decisions", "i8"), ("clipped", "i8"),
         # most GPUs that an instance spans
         ("spans", "i8"),
+        # faults: how many, the next one, whether what they hit goes on, whether the policy hears
+        ("faults", "i8"), ("next_fault", "i8"), ("retry", "i8"), ("heed", "i8"), ("retries", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -266,7 +274,7 @@ def _reference(dtype: np.dtype[Any]) -> Any:
 fn_at, inst_at, gpu_at, gf_at = _reference(FN), _reference(INST), _reference(GPU), _reference(GF)
 node_at, nf_at, cf_at = _reference(NODE), _reference(NF), _reference(CF)
 fg_at, store_at, kept_at = _reference(FG), _reference(STORE), _reference(KEPT)
-target_at = _reference(TARGET)
+target_at, fault_at = _reference(TARGET), _reference(FAULT)
 link_at, req_at, event_at = _reference(LINK), _reference(REQ), _reference(EVENT)
 effect_at, f8_at, i4_at = _reference(EFFECT), _reference(F8), _reference(I4)
 order_at, scratch_at = _reference(ORDER), _reference(SCRATCH)
