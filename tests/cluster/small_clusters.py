@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from stoker.envs.cluster.decision import Decision
+from stoker.envs.cluster.faults import Faults, NodeLoss, SlowLink
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import CHOICES, Cluster, Function, Gpu, Link, Node, Rules, Service
 from stoker.envs.cluster.targets import Targets
@@ -39,6 +40,7 @@ class Case:
     workload: Workload
     seed: int
     tick_s: float
+    faults: Faults | None = None
 
 
 @dataclass
@@ -188,6 +190,28 @@ def cases(
     return Case(
         cluster, workload, draw(st.integers(0, 2**31)), draw(st.sampled_from([0.7, 2.0, 9.0]))
     )
+
+
+@st.composite
+def faults(draw: st.DrawFn, nodes: int) -> Faults:
+    """Anything that goes wrong within 40 seconds; what is lost comes back."""
+    at, node = st.sampled_from([0.0, 1.3, 4.0, 7.0, 12.5, 28.0, 36.0]), st.integers(0, nodes - 1)
+    away, factor = st.sampled_from([0.0, 2.0, 15.0]), st.sampled_from([0.1, 0.5, 1.0])
+    loss = st.builds(NodeLoss, at, node, away, st.sampled_from([None, 0.0, 1.0, 6.0]))
+    link = st.sampled_from(["disk", "pcie", "nvlink", "network"])
+    slow = st.builds(SlowLink, at, node, link, factor, st.sampled_from([0.5, 3.0, 20.0]))
+    factors = st.sampled_from([(), (0.5, 1.0, 3.0)])
+    return Faults(
+        tuple(draw(st.lists(loss, max_size=4))), tuple(draw(st.lists(slow, max_size=4))),
+        draw(st.booleans()), draw(factors), draw(factors), seed=draw(st.integers(0, 9)),
+    )  # fmt: skip
+
+
+@st.composite
+def faulty(draw: st.DrawFn, sharing: tuple[str, ...] = ("parallel", "exclusive")) -> Case:
+    """A case in which things go wrong."""
+    case = draw(cases(sharing))
+    return replace(case, faults=draw(faults(len(case.cluster.all_nodes))))
 
 
 @st.composite

@@ -255,7 +255,9 @@ def check_nodes(sim: Simulation, k: int) -> None:
     for n in np.flatnonzero(draining):
         assert np.any(inst["node"] == n) or n in loads  # else it would be off
     wanted = np.isin(node["state"], [UP, BOOTING])
-    assert np.array_equal(wanted, node["wanted"] == 1)
+    there = (node["lost"] == 0) & (node["noticed"] == 0)
+    assert np.array_equal(wanted, (node["wanted"] == 1) & there)
+    assert np.all(node["state"][node["lost"] > 0] == OFF)
     assert np.all(node["up_s"] <= row["now"] + 1e-9)
 
 
@@ -298,8 +300,11 @@ def check_running_requests(sim: Simulation, k: int, function: Any) -> None:
 def check_service_times(sim: Simulation, k: int) -> None:
     """Every batch took alpha + beta * n; nobody was served before arriving."""
     req, workload = sim.state.req[k], sim.state.workloads[k]
-    done = np.isfinite(req["start"]) & np.isfinite(req["finish"])
+    done = np.isfinite(req["start"]) & np.isfinite(req["finish"]) & (req["tier"] != 4)
     assert np.all(req["start"][done] >= workload.arrival_s[done])
+    faults = sim.state.faults[k]
+    if faults is not None and faults.service_factors:
+        return
     batches: dict[tuple[int, float], list[int]] = {}
     for q in np.flatnonzero(done).tolist():
         batches.setdefault((int(req["inst"][q]), float(req["start"][q])), []).append(q)
@@ -334,10 +339,13 @@ def check_books(sim: Simulation, k: int) -> None:
         atol=1e-9,
     )
     assert np.isclose(fn["acc_load_s"].sum(), row["load_s"], rtol=1e-9, atol=1e-9)
-    assert fn["acc_drops"].sum() == row["drops"] == np.count_nonzero(req["tier"] == 2)
+    assert row["drops"] == np.count_nonzero(req["tier"] == 2)
+    assert row["failed"] == np.count_nonzero(req["tier"] == 4)
+    assert fn["acc_drops"].sum() == row["drops"] + row["failed"]
     assert fn["acc_requests"].sum() == row["next_req"]
     started = np.isfinite(req["start"])
     waits = (req["start"] - workload.arrival_s)[started].sum()
     assert np.isclose(fn["acc_wait_s"].sum(), waits, rtol=1e-9, atol=1e-9)
     assert np.isclose(row["wait_s"], waits, rtol=1e-9, atol=1e-9)
-    assert np.count_nonzero(np.isfinite(req["finish"]) & (req["tier"] != 2)) == row["served"]
+    answered = np.isfinite(req["finish"]) & ~np.isin(req["tier"], [2, 4])
+    assert np.count_nonzero(answered) == row["served"]
