@@ -1,8 +1,8 @@
 """What goes wrong in one episode: nodes lost, slow links, noise, late telemetry.
 
-A `Faults` is a schedule, fixed before the run: `draw` makes one of `FaultRates` and a generator, and
-everything that is drawn later (noise, lost samples) comes from its `seed`. So one seeded stream an
-episode decides, and neither other rows nor the policy change what happens.
+A `Faults` is a schedule, fixed before the run: `draw` makes one of `FaultRates` and a generator;
+all that is drawn later (noise, lost samples) comes from its `seed`. So one seeded stream an episode
+decides, and neither other rows nor the policy change what happens.
 
 Shapes: K changes in order of time, Q quantiles, N requests.  Units: seconds, bytes a second.
 """
@@ -221,9 +221,7 @@ def lognormal_factors(sigma: float) -> tuple[float, ...]:
     return tuple(math.exp(sigma * NormalDist().inv_cdf(p)) for p in levels) if sigma else ()
 
 
-def draw(
-    rng: np.random.Generator, cluster: Cluster, horizon_s: float, rates: FaultRates
-) -> Faults:
+def draw(rng: np.random.Generator, cluster: Cluster, horizon_s: float, rates: FaultRates) -> Faults:
     """Draw what goes wrong in one episode.
 
     Args:

@@ -244,7 +244,7 @@ def relink(r, l, stamp, t):
 
 @njit
 def _settle_again(r, l, t):
-    """Time the loads in service on a fifo link anew: its rate, or one they pass through, changed."""
+    """Time the loads in service on a fifo link anew."""
     link = link_at(r["link"], l)
     i = link["head"]
     while i != NONE:

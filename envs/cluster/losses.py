@@ -2,9 +2,9 @@
 
 A preemption is announced: the node drains as one that is not wanted does (capacity.py), until its
 grace is over. What is there then, or when a node fails, is lost at once: instances, loads, host
-copies, the contents of a limited disk. Requests in service there go back to the head of their
-queue (`retry`), or fail; under scale_out=per_request, where nobody queues, they fail. A node that is
-to be had again comes up as one that is ordered does, if it is wanted.
+copies, parked layers, the contents of a limited disk. Requests in service there go back to the head
+of their queue (`retry`), or fail; under scale_out=per_request, where nobody queues, they fail. A
+node that is to be had again comes up as one that is ordered does, if it is wanted.
 
 Units: seconds, bytes.
 """
@@ -47,7 +47,7 @@ from stoker.envs.cluster.tables import (
 )
 
 NOTICE, RECLAIM, FAIL, REPAIR, RATE = 0, 1, 2, 3, 4
-"""Kinds: of a preemption its announcement and its end, a failure, the end of a loss; a link's rate."""
+"""Kinds: a preemption announced and carried out, a failure, the end of a loss, a link's rate."""
 STRUCK = 2
 """Value of `starved`: queues have to be looked at because nodes have come or gone."""
 
@@ -157,8 +157,7 @@ def _lose_node(r, n, t):
         _clear_links(r, n, t)
         for i in range(r["insts"]):
             inst = inst_at(r["inst"], i)
-            state = inst["state"]
-            if inst["node"] == n and (state == READY or state == STARTING or state == FETCHING):
+            if inst["node"] == n and inst["state"] in (READY, STARTING, FETCHING):
                 _lose_one(r, i, t)
         part(r, n, t)
     wipe_disk(r, n)

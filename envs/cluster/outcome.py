@@ -121,7 +121,8 @@ class Result:
 
 COUNTERS = (
     "evictions", "expiries", *(f"loads_{source}" for source in SOURCES), "prewarms", "refused",
-    "drops", "served", "failed", "events", "clipped", "retries",
+    "drops", "served", "failed", "events", "clipped", "layers_runtime", "layers_sandbox", "lent",
+    "retries",
 )  # fmt: skip
 
 

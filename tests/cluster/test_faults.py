@@ -14,8 +14,8 @@ from stoker.baselines.base import Policy
 from stoker.envs.cluster.decision import Decision, Snapshot
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.faults import (
-    Faults,
     FaultRates,
+    Faults,
     NodeLoss,
     SlowLink,
     draw,
@@ -130,7 +130,8 @@ def test_without_retry_what_was_in_service_fails_and_costs_a_refusal() -> None:
 def test_where_nobody_queues_even_a_request_that_waits_for_its_own_load_fails() -> None:
     a = model(alpha_s=10.0)
     sim = start(Cluster(nodes(1, 8.0), (a,)), [(0.0, 0), (4.5, 0), (40.0, 0)],
-                Faults((NodeLoss(5.0, 0, 20.0),)), scale_out="per_request", overload="drop")  # fmt: skip
+                Faults((NodeLoss(5.0, 0, 20.0),)), scale_out="per_request",
+                overload="drop")  # fmt: skip
     assert ended(sim).outcome.tier.tolist() == [FAILED, FAILED, COLD]
 
 
@@ -399,7 +400,8 @@ def test_nodes_are_up_as_often_as_their_failures_and_repairs_say() -> None:
         (lambda: FaultRates(failure_every_s=0.0), "rates.failure_every_s"),
         (lambda: FaultRates(slow_factor=(0.5, 2.0)), "rates.slow_factor"),
         (lambda: FaultRates(slow_links=("usb",)), "rates.slow_links"),
-        (lambda: start(Cluster(nodes(), (model(),)), [], Faults((NodeLoss(1.0, 2),))), "faults.node"),
+        (lambda: start(Cluster(nodes(), (model(),)), [], Faults((NodeLoss(1.0, 2),))),
+         "faults.node"),
     ],
 )  # fmt: skip
 def test_bad_values_are_named(make: Any, field: str) -> None:
