@@ -3,8 +3,8 @@
 Of each class the nodes of lowest number are wanted. One that is not drains: it takes no new
 instance and no new batch, what is idle leaves at once and to nowhere, what works (or loads, or has
 claimed a turn on an exclusive GPU) finishes; then it is off and its host copies are lost. One that
-is wanted again while it drains is up at once; one that is off comes up after its `boot_s`. One whose
-preemption is announced drains likewise, and one that is lost stays off, wanted or not (losses.py).
+is wanted again while it drains is up at once; one that is off comes up after its `boot_s`. One that
+is to be preempted drains likewise, and one that is lost stays off, wanted or not (losses.py).
 
 Units: seconds.
 """
