@@ -5,6 +5,7 @@ Units: seconds, GiB.
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -418,3 +419,13 @@ def test_a_row_of_faults_without_any_changes_nothing() -> None:
     one, other = ended(plain), ended(bare)
     assert replace(one, outcome=other.outcome) == other
     assert np.array_equal(one.outcome.finish_s, other.outcome.finish_s)
+
+
+def test_the_example_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "faults.md").read_text()
+    exec(page.split("```python")[1].split("```")[0], {})
+    lines = capsys.readouterr().out.splitlines()
+    up, retried, _ = (float(x) for x in lines[0].split())
+    assert (up, retried) == (7200.0, 0.0)
+    # 300 s of node 0; 900 s of node 1, and its grace once nothing is left there
+    assert 7200.0 - 300.0 - 930.0 <= float(lines[1].split()[0]) <= 7200.0 - 300.0 - 900.0
