@@ -35,9 +35,17 @@ def best_case(
 
 def _faster(node: Node, factor: float) -> Node:
     """The node with links on which loads take `factor` of their time."""
-    names = [n for n in ("disk", "pcie", "nvlink", "network") if getattr(node, n) is not None]
-    links: dict[str, Link] = {n: getattr(node, n) for n in names}
-    return replace(node, **{n: replace(k, gib_s=k.gib_s / factor) for n, k in links.items()})
+
+    def link(found: Link) -> Link:
+        return replace(found, gib_s=found.gib_s / factor)
+
+    return replace(
+        node,
+        disk=link(node.disk),
+        pcie=link(node.pcie),
+        nvlink=node.nvlink and link(node.nvlink),
+        network=node.network and link(node.network),
+    )
 
 
 def _sooner(f: Function, load: float, service: float) -> Function:

@@ -113,8 +113,8 @@ class Faults:
     def check(self, cluster: Cluster) -> None:
         """Raise SpecError unless a cluster has the nodes that are named."""
         nodes = len(cluster.all_nodes)
-        for event in (*self.losses, *self.slow):
-            require(event.node < nodes, "faults.node", event.node, f"< {nodes} (nodes there are)")
+        for n in [loss.node for loss in self.losses] + [slow.node for slow in self.slow]:
+            require(n < nodes, "faults.node", n, f"< {nodes} (nodes there are)")
 
     def schedule(self, cluster: Cluster) -> NDArray[Any]:
         """Every change of a node or link, in order of time. Shape: (K,), of tables.FAULT"""

@@ -313,8 +313,8 @@ def simulate(
     """
     clusters = [cluster] if isinstance(cluster, Cluster) else list(cluster)
     workloads = [workload] if isinstance(workload, Workload) else list(workload)
-    one = faults is None or isinstance(faults, Faults)
-    wrong = [faults] * len(clusters) if one else list(faults)
+    if faults is None or isinstance(faults, Faults):
+        faults = [faults] * len(clusters)
     ticking = np.isfinite(policy.tick_s)
     track = bool(ticking) or policy.rules.plan != "decision" or policy.rules.eviction == "hazard"
     act = getattr(policy, "act", None)
@@ -326,11 +326,11 @@ def simulate(
         track=track or act is not None,
         warmup_s=warmup_s,
         threads=threads,
-        faults=wrong,
+        faults=faults,
         heed=True,
     )
     policy.reset(clusters[0], len(clusters))
-    telemetry = Telemetry(wrong)
+    telemetry = Telemetry(faults)
     now, status = np.zeros(len(clusters)), np.zeros(len(clusters), np.int64)
     while not sim.over.all():
         sim.apply(policy.decide(telemetry.see(sim.snapshot())))
