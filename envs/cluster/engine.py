@@ -19,6 +19,7 @@ from stoker.envs.cluster.events import (
     NODE,
     PHASE,
     PREWARM,
+    SLOW_DONE,
     pop,
 )
 from stoker.envs.cluster.floors import take_up, uphold
@@ -39,6 +40,7 @@ from stoker.envs.cluster.power import part
 from stoker.envs.cluster.requests import dequeue, drop
 from stoker.envs.cluster.scaling import fits, prewarm, scale, serve_waiting, wait_for_memory
 from stoker.envs.cluster.service import _claim, _run, arrive, complete, dispatch
+from stoker.envs.cluster.slowing import end_batch
 from stoker.envs.cluster.span_loads import leg_over
 from stoker.envs.cluster.tables import (
     FETCHING,
@@ -125,6 +127,10 @@ def _handle(r, kind, a, b, t):
     """Handle one event."""
     if kind == DONE:
         complete(r, a, b, t)
+    elif kind == SLOW_DONE:
+        head, n = end_batch(r, a, b, t)
+        if head != NONE:
+            complete(r, head, n, t)
     elif kind == PHASE:
         inst = inst_at(r["inst"], a)
         if (inst["created"] & 0x7FFFFFFF) == b:
@@ -175,7 +181,7 @@ def advance(r, until):
     while True:
         if r["free_n"] < r["spans"]:
             return FULL_INSTANCES
-        if r["heap_cap"] - r["heap_n"] < r["queued"] + r["fns"] + RESERVE:
+        if r["heap_cap"] - r["heap_n"] - r["slowed_n"] < r["queued"] + r["fns"] + RESERVE:
             return FULL_HEAP
         if r["starved"]:  # slots ran out in the middle of an event: go on where it stopped
             r["starved"] = 0

@@ -10,7 +10,7 @@ import math
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.tables import event_at
 
-DONE, PHASE, LINK, EXPIRE, HOST_EXPIRE, PREWARM, BATCH, ORDER, NODE = 0, 1, 2, 3, 4, 5, 6, 7, 8
+DONE, SLOW_DONE, PHASE, LINK, EXPIRE, HOST_EXPIRE, PREWARM, BATCH, ORDER, NODE = range(10)
 """Kinds, in the order in which events of one instant are handled; arrivals come after them all."""
 KIND_BITS = 48
 
