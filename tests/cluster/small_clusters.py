@@ -141,7 +141,7 @@ def clusters(
     """Any small cluster; `spans`: functions may span several GPUs."""
     found = draw(st.sampled_from([sharing, sharing, sharing[:1]]))
     gpu = st.builds(
-        lambda *fields: Gpu(*fields[:4], 50.0, 300.0, *(fields[4] if fields[3] == "spatial" else ())),
+        lambda *fields: Gpu(*fields[:4], 50.0, 300.0, *fields[4] * (fields[3] == "spatial")),
         st.sampled_from([2.5, 4.0]), st.sampled_from([1.0, 3.0]),
         st.sampled_from(["gpu", "gpu", "fast"]), st.sampled_from(found),
         st.sampled_from([(), ("linear", (0.5, 1.5, 0.2, 0.7, 0.9)), ("excess",)]),

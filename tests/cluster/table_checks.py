@@ -163,7 +163,7 @@ def check_gpus(sim: Simulation, k: int) -> None:
 
 
 def check_sharing(sim: Simulation, k: int) -> None:
-    """Fractions fit; every batch that may be slowed is listed, at the speed that its company allows."""
+    """Fractions fit; every batch that may be slowed is listed, at the speed others leave it."""
     cluster, state = sim.clusters[k], sim.state
     inst, listed = state.inst[k], 0
     for g, spec in enumerate(cluster.gpus):
