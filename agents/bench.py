@@ -31,6 +31,7 @@ from stoker.envs.cluster.errors import SpecError
 PARTS = {
     "engine": "stoker.agents.bench_engine",
     "peer": "stoker.agents.bench_peer",
+    "llm": "stoker.agents.bench_llm",
     "env": "stoker.agents.bench_env",
     "train": "stoker.agents.bench_train",
     "bound": "stoker.agents.bench_bound",

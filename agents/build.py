@@ -8,6 +8,7 @@ Units: seconds, GiB, GiB/s, dollars.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -25,6 +26,11 @@ from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Objecti
 from stoker.envs.workload import Workload, to_gpu
 
 MAPPINGS = ("lognormal", "catalogue", "table")
+LAYERS = {
+    "runtime": "", "sandbox_s": 0.0, "runtime_gib": 0.0, "sandbox_gib": 0.0,
+    "lend_after_s": math.inf, "lent_s": 0.0,
+}  # fmt: skip
+"""Fields of a function that a scenario may set for all mapped ones, and what they are if not."""
 PARTS = ("all", "train", "validation", "test", "later")
 ConfigNode = DictConfig | Mapping[str, Any]
 
@@ -206,7 +212,10 @@ def map_functions(
     mapping = scenario["mapping"]
     if mapping not in MAPPINGS:
         raise SpecError("scenario.mapping", mapping, " | ".join(MAPPINGS))
+    layers = _layers(scenario.get("layers") or {})
     if mapping == "table":
+        if layers:
+            raise SpecError("scenario.layers", dict(layers), "{}: the workload's table has them")
         if not table:
             raise SpecError("scenario.mapping", mapping, "a workload with functions_path")
         by_name = {function.name: function for function in table}
@@ -214,7 +223,15 @@ def map_functions(
     draw = to_gpu.lognormal if mapping == "lognormal" else to_gpu.catalogue
     functions = draw(workload, np.random.default_rng([seed, 2]))
     slack_s = float(scenario["slo_slack_s"])
-    return tuple(replace(f, slo_s=f.alpha_s + f.beta_s + slack_s) for f in functions)
+    return tuple(replace(f, slo_s=f.alpha_s + f.beta_s + slack_s, **layers) for f in functions)
+
+
+def _layers(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the layers of a scenario, and leave out what is as it is anyway."""
+    for name in asked:
+        if name not in LAYERS:
+            raise SpecError(f"scenario.layers.{name}", asked[name], " | ".join(LAYERS))
+    return {name: value for name, value in asked.items() if value != LAYERS[name]}
 
 
 def _draw_functions(workload: Workload, share: float, seed: int) -> Workload:

@@ -24,6 +24,7 @@ POLICIES = {
     "lru": "stoker.baselines.lru.Lru",
     "faascache": "stoker.baselines.faascache.FaasCache",
     "hybrid_histogram": "stoker.baselines.hybrid_histogram.HybridHistogram",
+    "rainbowcake": "stoker.baselines.rainbowcake.RainbowCake",
     "icebreaker": "stoker.baselines.icebreaker.IceBreaker",
     "torpor": "stoker.baselines.torpor.Torpor",
     "hazard": "stoker.baselines.hazard.HazardIndex",

@@ -97,6 +97,13 @@ SPACES: dict[str, dict[str, Range | Choice]] = {
         "prewarm": Choice((True, False)),
         "eviction": Choice(("lru", "greedy_dual")),
     },
+    "rainbowcake": {
+        "quantile": Range(0.3, 0.99, 0.8),
+        "odds": Range(1.0, 1e8, 249.0, log=True),
+        "floor_s": Range(1.0, 3_600.0, 60.0, log=True, time=True),
+        "prewarm": Choice((True, False)),
+        "eviction": Choice(("lru", "greedy_dual")),
+    },
     "icebreaker": {
         "variant": Choice(("paper", "public")),
         "window": Choice((60, 30, 120)),
@@ -123,6 +130,17 @@ SPACES: dict[str, dict[str, Range | Choice]] = {
         "ttl_s": Range(1.0, 14_400.0, 600.0, log=True, time=True),
     },
 }
+FIXED: dict[str, dict[str, float]] = {
+    "hybrid_histogram": {"minute_s": 60.0},
+    "rainbowcake": {"default_s": 600.0, "window_s": 86_400.0, "tick_s": 60.0},
+    "icebreaker": {"tick_s": 60.0},
+    "hpa": {"tick_s": 15.0},
+}
+"""Times that are not searched but follow the trace's."""
+KNOBS = {
+    "ttl": "ttl_s", "faascache": "ttl_s", "hybrid_histogram": "minute_s", "rainbowcake": "odds",
+}  # fmt: skip
+"""What trades dollars for waiting in a published policy."""
 ORACLE_TAKES = ("cost_exponent", "size_exponent", "prewarm", "price_factor", "prior_weight")
 """Parameters of the hazard index that the hazard oracle shares."""
 
@@ -230,7 +248,7 @@ def frontier(
         factors: one a setting.
         scale: see `time_scale`.
     """
-    knob = {"ttl": "ttl_s", "faascache": "ttl_s", "hybrid_histogram": "minute_s"}.get(name)
+    knob = KNOBS.get(name)
     if knob is None:
         return []
     base = float(node.get(knob, published(name, scale)[knob]))
@@ -256,9 +274,4 @@ def _target(name: str) -> str:
 
 def _fixed(name: str, scale: float) -> Node:
     """Times that are not searched but follow the trace's."""
-    times = {
-        "hybrid_histogram": {"minute_s": 60.0},
-        "icebreaker": {"tick_s": 60.0},
-        "hpa": {"tick_s": 15.0},
-    }.get(name, {})
-    return {key: value * scale for key, value in times.items()}
+    return {key: value * scale for key, value in FIXED.get(name, {}).items()}

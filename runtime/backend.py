@@ -84,7 +84,9 @@ class TorchBackend:
         cold_disk: bool = False,
     ) -> None:
         self.deployments = tuple(deployments)
-        self.capabilities = Capabilities(host_tier=host_bytes > 0, targets=False, capacity=False)
+        self.capabilities = Capabilities(
+            host_tier=host_bytes > 0, layers=False, targets=False, capacity=False
+        )
         self.on_lost: Lost = lambda gpu, instances: None
         self._sizes = [d.model.data_bytes for d in self.deployments]
         self._check_fit(device_bytes)

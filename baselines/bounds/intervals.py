@@ -14,6 +14,7 @@ optimal caching with variable object sizes", SIGMETRICS 2018, section 3; levels 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,15 +78,33 @@ class Intervals:
         return len(self.function)
 
 
-def least_load_s(cluster: Cluster, function: Function, sources: tuple[str, ...]) -> float:
+def least_processes_s(cluster: Cluster) -> list[float]:
+    """Least time to a process for each function: forked, parked, lent or new."""
+    functions = cluster.functions
+    parked = {f.image for f in functions if 0.0 < f.runtime_gib <= cluster.host_gib}
+    lenders = {f.image for f in functions if f.lend_after_s < math.inf}
+    sandboxes = any(0.0 < f.sandbox_gib <= cluster.host_gib for f in functions)
+
+    def least(f: Function) -> float:
+        new_s = f.runtime_s if sandboxes else f.sandbox_s + f.runtime_s
+        lent_s = f.lent_s if f.image in lenders else math.inf
+        return 0.0 if f.image in parked else min(new_s, f.fork_s, lent_s)
+
+    return [least(f) for f in functions]
+
+
+def least_load_s(
+    cluster: Cluster, function: Function, sources: tuple[str, ...], process_s: float
+) -> float:
     """Least time that a start-up of a function takes on any node from some sources.
 
-    Forked, of the weights alone that its family does not share, and with as much of the first
-    service behind it as can be.
+    With its process after `process_s`, of the weights alone that its family does not share, and
+    with as much of the first service behind it as can be.
     """
     quick = replace(
         function,
-        runtime_s=min(function.runtime_s, function.fork_s),
+        sandbox_s=0.0,
+        runtime_s=process_s,
         weights_gib=function.weights_gib - function.shared_gib,
         shared_gib=0.0,
     )
@@ -100,9 +119,10 @@ def function_costs(cluster: Cluster) -> FunctionCosts:
     functions = cluster.functions
     hosted = np.array([0.0 < cluster.host_gib >= f.weights_gib for f in functions])
     host_usd_gib_s = min(n.host_price_usd_gib_h for n in cluster.all_nodes) / 3600.0
+    each = list(zip(functions, least_processes_s(cluster), strict=True))
     below = ("disk", "peer", *["remote"] * any(np.isfinite(n.disk_gib) for n in cluster.all_nodes))
-    load_s = np.array([least_load_s(cluster, f, below) for f in functions])
-    from_host = np.array([least_load_s(cluster, f, (*below, "host")) for f in functions])
+    load_s = np.array([least_load_s(cluster, f, below, s) for f, s in each])
+    from_host = np.array([least_load_s(cluster, f, (*below, "host"), s) for f, s in each])
     return FunctionCosts(
         size_gib=np.array([f.device_gib - f.shared_gib for f in functions]),
         load_s=load_s,

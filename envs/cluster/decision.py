@@ -31,6 +31,11 @@ class Decision:
     """An idle instance stays on the device while its idle age is below this. Shape: (B, F)"""
     host_keep_alive_s: Floats | None = None
     """Then its weights stay in pinned host memory this long. Shape: (B, F)"""
+    runtime_keep_alive_s: Floats | None = None
+    """Its process, without weights, stays parked this long after it has left the device, for a
+    start of the same runtime (initially 0: not at all). Shape: (B, F)"""
+    sandbox_keep_alive_s: Floats | None = None
+    """...then its empty sandbox this long, for any start on the node. Shape: (B, F)"""
     prewarm: Ints | None = None
     """Floor on instances (ready or loading) from now on. Shape: (B, F)"""
     prewarm_host: Ints | None = None
@@ -139,6 +144,8 @@ class Capabilities:
     host_tier: bool = True
     prewarm: bool = True
     live_batch: bool = True
+    layers: bool = True
+    """Parked processes and sandboxes."""
     targets: bool = True
     capacity: bool = True
     """Whether nodes can be brought up and taken down."""
@@ -149,6 +156,8 @@ class Capabilities:
 _FLOOR = {
     "keep_alive_s": 0.0,
     "host_keep_alive_s": 0.0,
+    "runtime_keep_alive_s": 0.0,
+    "sandbox_keep_alive_s": 0.0,
     "prewarm": 0,
     "prewarm_host": 0,
     "prewarm_after_s": 0.0,
@@ -193,6 +202,8 @@ def legalize(
         "max_instances": capabilities.max_instances,
         "drop_head": 1,
         "host_keep_alive_s": np.inf if capabilities.host_tier else 0.0,
+        "runtime_keep_alive_s": np.inf if capabilities.layers else 0.0,
+        "sandbox_keep_alive_s": np.inf if capabilities.layers else 0.0,
         "prewarm_after_s": np.inf,
     }
     for name in PER_FUNCTION:

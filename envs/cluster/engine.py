@@ -26,12 +26,12 @@ from stoker.envs.cluster.floors import take_up, uphold
 from stoker.envs.cluster.host_tier import arrive_host, copy_of, rescore_host, review_host
 from stoker.envs.cluster.instances import (
     expiry_of,
-    give_free,
     remove_instance,
     set_expiry,
     timed,
 )
 from stoker.envs.cluster.jit import entry, njit
+from stoker.envs.cluster.layers import parkable, review_layer, review_layers
 from stoker.envs.cluster.links import finished, leave, relink
 from stoker.envs.cluster.loading import fetch_host, make_ready, next_phase
 from stoker.envs.cluster.order import rescore
@@ -40,11 +40,13 @@ from stoker.envs.cluster.power import part
 from stoker.envs.cluster.requests import dequeue, drop
 from stoker.envs.cluster.scaling import fits, prewarm, scale, serve_waiting, wait_for_memory
 from stoker.envs.cluster.service import _claim, _run, arrive, complete, dispatch
+from stoker.envs.cluster.slots import give_free
 from stoker.envs.cluster.slowing import end_batch
 from stoker.envs.cluster.span_loads import leg_over
 from stoker.envs.cluster.tables import (
     FETCHING,
     NONE,
+    PARKED,
     event_at,
     f8_at,
     fn_at,
@@ -86,9 +88,12 @@ def alive(r, i, t):
 
 @njit
 def _expire(r, i, t):
-    """The keep-alive timer of instance i fires."""
+    """The keep-alive timer of instance i, or of a parked layer, fires."""
     inst = inst_at(r["inst"], i)
     inst["timer"] = math.inf
+    if inst["state"] == PARKED:
+        review_layer(r, i, t)
+        return
     if inst["inflight"] > 0:
         return
     if expiry_of(r, i) > t:
@@ -179,9 +184,10 @@ def advance(r, until):
     last = until >= r["horizon"]
     until = min(until, r["horizon"])
     while True:
-        if r["free_n"] < r["spans"]:
+        if r["free_n"] < r["spans"] + parkable(r):
             return FULL_INSTANCES
-        if r["heap_cap"] - r["heap_n"] - r["slowed_n"] < r["queued"] + r["fns"] + RESERVE:
+        used = r["heap_n"] + r["slowed_n"]
+        if r["heap_cap"] - used < r["queued"] + r["fns"] + RESERVE + parkable(r):
             return FULL_HEAP
         if r["starved"]:  # slots ran out in the middle of an event: go on where it stopped
             r["starved"] = 0
@@ -250,6 +256,8 @@ def obey(r, f):
             else:
                 set_expiry(r, i)
         i = following
+    if fn["parked"] != NONE:
+        review_layers(r, f, t)
     if fn["hosts"] > 0:
         rescore_host(r, f)
         for n in range(r["nodes"]):

@@ -46,13 +46,18 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
     table["weights"] = [to_bytes(f.weights_gib) for f in specs]
     table["gib"] = column(lambda f: f.device_gib)
     table["weights_gib"] = column(lambda f: f.weights_gib)
-    for name in ("runtime_s", "fork_s", "warmup_s", "overlap_s", "slo_s", "compression"):
+    for name in (
+        "runtime_s", "fork_s", "warmup_s", "overlap_s", "slo_s", "compression", "lent_s",
+        "lend_after_s",
+    ):  # fmt: skip
         table[name] = column(lambda f, name=name: getattr(f, name))
     table["load_rate"] = column(lambda f: f.load_gib_s / f.compression) * GIB
     table["shared"] = [to_bytes(f.shared_gib) for f in specs]
     families = cluster.families
     found = [families.index(f.family) if f.shared_gib > 0.0 else NONE for f in specs]
     table["family"] = found
+    table["process_s"] = column(lambda f: f.sandbox_s + f.runtime_s)
+    fill_images(table, cluster)
     table["load_disk_s"] = [cluster.load_s(k, "disk") for k in range(len(specs))]
     table["load_host_s"] = [cluster.load_s(k, "host") for k in range(len(specs))]
     table["load_remote_s"] = [cluster.load_s(k, "remote") for k in range(len(specs))]
@@ -67,6 +72,22 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
         table[name] = [getattr(f, name) or 0.0 for f in specs]
 
 
+def fill_images(table: Records, cluster: Cluster) -> None:
+    """Write sizes of parked layers, and who shares a runtime: a ring through `kin`. Shape: (F,)"""
+    table["image"] = table["kin"] = NONE
+    images = {image: k for k, image in enumerate(cluster.images)}
+    if not images:
+        return
+    table["process_bytes"] = [to_bytes(f.runtime_gib) for f in cluster.functions]
+    table["sandbox_bytes"] = [to_bytes(f.sandbox_gib) for f in cluster.functions]
+    rings: dict[int, list[int]] = {}
+    for k, f in enumerate(cluster.functions):
+        rings.setdefault(images[f.image], []).append(k)
+    for image, ring in rings.items():
+        for k, following in zip(ring, ring[1:] + ring[:1], strict=True):
+            table[k]["image"], table[k]["kin"] = image, following
+
+
 def reset_functions(table: Records) -> None:
     """Write the state that every function starts with. Shape: (B, F)"""
     timers = ("batch_timer", "prewarm_timer", "order_timer")
@@ -75,7 +96,7 @@ def reset_functions(table: Records) -> None:
     table["min_batch"] = 1
     table["max_instances"] = 2**31 - 1
     links = ("open_head", "open_tail", "q_head", "q_tail", "next_waiting", "peers")
-    for name in (*links, "decision", "left_out", "gpu_class"):
+    for name in (*links, "decision", "left_out", "gpu_class", "parked"):
         table[name] = NONE
     table["last_arrival"] = table["last_idle"] = -np.inf
     table["slow_unit"] = table["fast_unit"] = table["multiplier"] = 1.0
@@ -156,7 +177,7 @@ def fill_row(row: Any, cluster: Cluster, gpus: Records, nodes: Records) -> None:
     """Write sizes, totals and prices of one row."""
     row["fns"], row["nodes"] = len(cluster.functions), len(cluster.all_nodes)
     row["gpus"], row["kinds"] = len(cluster.gpus), len(cluster.kinds)
-    row["families"] = len(cluster.families)
+    row["families"], row["images"] = len(cluster.families), len(cluster.images)
     row["spans"] = max(f.gpus for f in cluster.functions)
     row["cap"] = min(sum(gpus["cap"].tolist()), UNBOUNDED)
     row["host_cap"] = min(sum(nodes["host_cap"].tolist()), UNBOUNDED)

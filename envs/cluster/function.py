@@ -26,7 +26,7 @@ class Service:
 
 AMOUNTS = (
     "weights_gib", "device_gib", "runtime_s", "warmup_s", "alpha_s", "beta_s", "overlap_s",
-    "shared_gib",
+    "shared_gib", "sandbox_s", "runtime_gib", "sandbox_gib", "lent_s",
 )  # fmt: skip
 """Fields of a function that may be nothing."""
 MOST_GPUS = 8
@@ -37,9 +37,9 @@ MOST_GPUS = 8
 class Function:
     """One deployed model endpoint.
 
-    Start-up is runtime_s, then weights disk -> host -> device over the node's links (the disk leg
-    is skipped when the weights lie in the node's host memory), then warmup_s. Service of a batch of
-    b takes alpha_s + beta_s * b, or what `services` says of the GPU's class.
+    Start-up is sandbox_s, runtime_s, then weights disk -> host -> device over the node's links (the
+    disk leg is skipped when the weights lie in the node's host memory), then warmup_s. Service of a
+    batch of b takes alpha_s + beta_s * b, or what `services` says of the GPU's class.
     """
 
     name: str
@@ -81,6 +81,19 @@ class Function:
     GPUs have interference."""
     memory_util: float | None = None
     """Memory bandwidth of the whole GPU that it uses; likewise."""
+    runtime: str = ""
+    """The image that its process is of: functions of one runtime can take over each other's
+    processes, parked (RainbowCake) or lent (Pagurus); without a name it is its own alone."""
+    sandbox_s: float = 0.0
+    """Empty sandbox, before runtime_s."""
+    runtime_gib: float = 0.0
+    """Host memory of its process parked without weights; 0 = none can be."""
+    sandbox_gib: float = 0.0
+    """Host memory of its empty sandbox; 0 = none can be parked."""
+    lend_after_s: float = math.inf
+    """An instance that has idled so long may be lent; inf = never. In simulation alone."""
+    lent_s: float = 0.0
+    """In place of sandbox_s and runtime_s in a process lent to it."""
 
     def __post_init__(self) -> None:
         for name in AMOUNTS:
@@ -93,6 +106,10 @@ class Function:
             self._refuse("fork_s", ">= 0")
         if self.shared_gib > (min(self.weights_gib, self.device_gib) if self.family else 0.0):
             self._refuse("shared_gib", "<= the weights on the device, and 0 without a family")
+        if not self.lend_after_s >= 0.0 or (self.lend_after_s < math.inf and not self.runtime):
+            self._refuse("lend_after_s", ">= 0, and inf without a runtime")
+        if 0.0 < self.runtime_gib < self.sandbox_gib:
+            self._refuse("sandbox_gib", f"<= {self.runtime_gib} (runtime_gib, which contains it)")
         for name in ("max_batch", "concurrency"):
             if not getattr(self, name) >= 1:
                 self._refuse(name, "an integer >= 1")
@@ -108,6 +125,16 @@ class Function:
             self._refuse("shared_gib", f"0 (an instance spans {self.gpus} GPUs)")
         if len({s.kind for s in self.services}) < len(self.services):
             self._refuse("services", "one a class of GPU")
+
+    @property
+    def layered(self) -> bool:
+        """Whether it leaves layers behind, or lends."""
+        return self.runtime_gib > 0.0 or self.sandbox_gib > 0.0 or self.lend_after_s < math.inf
+
+    @property
+    def image(self) -> tuple[str, str]:
+        """What it must have in common with a function to use its process."""
+        return (self.runtime, "") if self.runtime else ("", self.name)
 
     @property
     def disk_gib(self) -> float:

@@ -21,6 +21,7 @@ from stoker.envs.cluster.copy_order import (
 from stoker.envs.cluster.effects import DROP_HOST, effect
 from stoker.envs.cluster.events import HOST_EXPIRE, push
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.layers import drop_layer
 from stoker.envs.cluster.placed import copies_change, copy_held, copy_surplus
 from stoker.envs.cluster.rules.host_eviction import HOST_GREEDY_DUAL, HOST_SCORE, host_key
 from stoker.envs.cluster.tables import ABSENT, COMING, NONE, THERE, fn_at, nf_at, node_at, store_at
@@ -68,11 +69,16 @@ def _next_loose(r, n):
 
 @njit
 def host_room(r, n, need, t):
-    """Free `need` bytes on node n by rule `host_eviction`; return whether there is room."""
+    """Free `need` bytes on node n: parked layers go first, then copies by rule `host_eviction`.
+
+    Return whether there is room.
+    """
     node = node_at(r["node"], n)
     if need > node["host_cap"]:
         return False
     while node["host_cap"] - node["host_used"] < need:
+        if r["images"] > 0 and drop_layer(r, n, t):
+            continue
         victim = next_to_leave(r, n)
         if r["placing"] and victim != NONE and copy_held(r, n, victim):
             victim = _next_loose(r, n)

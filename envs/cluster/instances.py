@@ -20,14 +20,15 @@ from stoker.envs.cluster.host_tier import (
     stop_reading_host,
 )
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.layers import park
 from stoker.envs.cluster.placed import host_open, loosen, must_leave, parted, regrip
 from stoker.envs.cluster.power import part
 from stoker.envs.cluster.rules.wait_vs_cold import leave_peers
+from stoker.envs.cluster.slots import give_free, take_free
 from stoker.envs.cluster.spans import begin_work, end_work, leave_gpus, no_more_idle
 from stoker.envs.cluster.tables import (
     ABSENT,
     FETCHING,
-    FREE,
     HOST,
     NONE,
     STARTING,
@@ -90,37 +91,6 @@ def choose_open(r, f):
     """The listed instance that rule clone_choice reuses, or NONE."""
     fn = fn_at(r["fn"], f)
     return fn["open_tail"] if r["clone"] == MRU or r["clone"] == NEWEST else fn["open_head"]
-
-
-@njit
-def take_free(r):
-    """Take a free instance slot (the caller has checked that there is one)."""
-    i = r["free_head"]
-    inst = inst_at(r["inst"], i)
-    r["free_head"] = inst["next"]
-    r["free_n"] -= 1
-    r["created"] += 1
-    inst["created"] = r["created"]
-    inst["inflight"], inst["open"], inst["queued"], inst["bound"] = 0, 0, 0, NONE
-    inst["link"], inst["through"], inst["prev"], inst["next"] = NONE, NONE, NONE, NONE
-    inst["owner"], inst["shard"], inst["legs"] = i, NONE, 0
-    inst["freq"], inst["disk"], inst["pinned"] = 0.0, 0, 0
-    inst["timer"], inst["keep_until"] = math.inf, 0.0
-    inst["last_start"], inst["idle_since"] = r["now"], r["now"]
-    return i
-
-
-@njit
-def give_free(r, i):
-    """Return a slot and its shards'."""
-    j = i
-    while j != NONE:
-        part = inst_at(r["inst"], j)
-        part["state"], part["next"] = FREE, r["free_head"]
-        part["created"] = NONE
-        r["free_head"] = j
-        r["free_n"] += 1
-        j = part["shard"]
 
 
 @njit
@@ -231,7 +201,7 @@ def lose_instance(r, i, t):
 
 
 @njit
-def remove_instance(r, i, t):
+def unload(r, i, t):
     """Take an idle instance off its device; its weights go to the host if that is ordered."""
     inst = inst_at(r["inst"], i)
     f, n, g = inst["fn"], inst["node"], inst["gpu"]
@@ -281,3 +251,13 @@ def _copy_down(r, n, f, at):
     inst["fn"], inst["node"], inst["gpu"], inst["state"] = f, n, NONE, FETCHING
     inst["phase"] = NOTHING_LEFT
     push(r, quantize(r, at), PHASE, i, inst["created"] & 0x7FFFFFFF)
+
+
+@njit
+def remove_instance(r, i, t):
+    """An idle instance goes: weights and process stay in host memory if that is ordered."""
+    inst = inst_at(r["inst"], i)
+    f, n = inst["fn"], inst["node"]
+    unload(r, i, t)
+    if r["images"] > 0:
+        park(r, n, f, t)

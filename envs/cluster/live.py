@@ -135,6 +135,8 @@ class LiveEngine:
         self._act = act
         row = self._row
         row["live"], row["horizon"], row["pause"] = 1, np.inf, act is not None
+        row["images"] = 0  # no backend parks layers or lends yet
+        self._sim.capabilities = Capabilities(layers=False)
         self._orders: list[Effect] = []
         self._resize(capacity)
 

@@ -28,8 +28,9 @@ from stoker.envs.cluster.host_tier import (
     host_room,
     read_host,
 )
-from stoker.envs.cluster.instances import open_slot, take_free
+from stoker.envs.cluster.instances import open_slot
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.lending import take_process
 from stoker.envs.cluster.links import join
 from stoker.envs.cluster.placed import (
     copy_held,
@@ -40,6 +41,7 @@ from stoker.envs.cluster.placed import (
     standing,
 )
 from stoker.envs.cluster.rules.wait_vs_cold import join_peers
+from stoker.envs.cluster.slots import take_free
 from stoker.envs.cluster.span_loads import add_shards, copy_shares
 from stoker.envs.cluster.spans import end_loading, enter_gpu
 from stoker.envs.cluster.tables import (
@@ -103,6 +105,7 @@ def start_instance(r, f, g, t):
     """Begin the start-up of an instance of f on GPU g, whose memory has been made free."""
     fn = fn_at(r["fn"], f)
     n = gpu_at(r["gpu"], g)["node"]
+    process_s = take_process(r, f, n, t)
     copy = copy_of(r, n, f)
     i = take_free(r)
     inst = inst_at(r["inst"], i)
@@ -119,21 +122,19 @@ def start_instance(r, f, g, t):
     r["loads_now"] += 1
     if not _book_source(r, i):
         work = copy["stream_s"]
-    runtime = fn["runtime_s"]
+    new_s = fn["process_s"]
     if inst["moves"] < fn["weights"]:
-        weights_s = work - runtime - fn["warmup_s"]
+        weights_s = work - new_s - fn["warmup_s"]
         if inst["disk"] == WRITES:  # the whole file comes; later legs are shorter
-            weights_s = 0.0 if in_one_go(r, i) else copy["disk_s"] - runtime - fn["warmup_s"]
+            weights_s = 0.0 if in_one_go(r, i) else copy["disk_s"] - new_s - fn["warmup_s"]
         work -= weights_s * (1.0 - inst["moves"] / fn["weights"])
-    if copy["ready"] > 0 and fn["fork_s"] < runtime:
-        work -= runtime - fn["fork_s"]
-        runtime = fn["fork_s"]
+    work -= new_s - process_s
     charge_load(r, n, f, work)
     if r["live"]:
         effect(r, LOAD, i, f, g, inst["source"], 0)
     else:
         inst["phase"] = RUNTIME
-        push(r, quantize(r, t + runtime), PHASE, i, inst["created"] & 0x7FFFFFFF)
+        push(r, quantize(r, t + process_s), PHASE, i, inst["created"] & 0x7FFFFFFF)
     return i
 
 
@@ -278,5 +279,5 @@ def fetch_copy(r, f, k, t):
 def fetch_host(r, f, t):
     """Carry out the order to fetch a host copy of f, unless it has one or an instance."""
     fn = fn_at(r["fn"], f)
-    if fn["held_host"] == 0 and standing(fn) == 0:
+    if fn["held_host"] == fn["held_parked"] and standing(fn) == 0:
         fetch_copy(r, f, NONE, t)

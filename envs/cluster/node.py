@@ -85,7 +85,7 @@ class Node:
 
     gpus: tuple[Gpu, ...]
     host_gib: float = 0.0
-    """Pinned host memory for weights; 0 = no host tier."""
+    """Pinned host memory for weights and parked layers; 0 = no host tier."""
     host_price_usd_gib_h: float = 0.0
     disk: Link = Link()
     pcie: Link = Link()
@@ -137,7 +137,7 @@ class Node:
         if source == "peer":
             gib_s = 0.0 if self.nvlink is None or function.gpus > 1 else self.nvlink.gib_s
             copy_s = function.weights_gib / gib_s if gib_s > 0.0 else math.inf
-            return function.runtime_s + function.warmup_s + copy_s
+            return function.sandbox_s + function.runtime_s + function.warmup_s + copy_s
         pcie_s = function.weights_gib / function.gpus / self.pcie.gib_s
         host_s = 0.0
         if source == "disk":
@@ -152,7 +152,7 @@ class Node:
                 host_s = self._to_host_s(function, self.network)
         if self.loading == "pipelined":
             host_s = max(host_s - pcie_s, 0.0)
-        return function.runtime_s + function.warmup_s + pcie_s + host_s
+        return function.sandbox_s + function.runtime_s + function.warmup_s + pcie_s + host_s
 
     @staticmethod
     def _to_host_s(function: Function, link: Link) -> float:

@@ -121,7 +121,7 @@ class Result:
 
 COUNTERS = (
     "evictions", "expiries", *(f"loads_{source}" for source in SOURCES), "prewarms", "refused",
-    "drops", "served", "failed", "events", "clipped",
+    "drops", "served", "failed", "events", "clipped", "layers_runtime", "layers_sandbox", "lent",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from stoker.envs.cluster.bill import touch_price
 from stoker.envs.cluster.host_tier import copy_of, drop_host
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.layers import drop_layer
 from stoker.envs.cluster.tables import (
     COMING,
     DRAINING,
@@ -31,7 +32,7 @@ def count_off(r, t):
 
 @njit
 def part(r, n, t):
-    """Node n goes off, with its host copies, if it drains and nothing is on it any more."""
+    """Node n goes off, with copies and layers, if it drains and nothing is on it any more."""
     node = node_at(r["node"], n)
     if node["state"] != DRAINING:
         return
@@ -45,6 +46,9 @@ def part(r, n, t):
     for f in range(r["fns"]):
         if copy_of(r, n, f)["state"] == THERE:
             drop_host(r, n, f, t, True)
+    if r["images"] > 0:
+        while drop_layer(r, n, t):
+            pass
     node["state"] = OFF
     node["up_s"] += t - node["up_t"]
     count_off(r, t)

@@ -2,8 +2,11 @@
 
     r = replay.function_cache(arrival_s, function, memory_mb, warm_s, init_s, capacity_mb)
     r.outcome   # uint8 a request: 0 warm, 1 cold, 2 dropped
+    r = replay.llm_replica(arrival_s, prompt_tokens, output_tokens, scheduler="sarathi")
+    r.first_token_s, r.completed_s   # times a request
 
-Thin: builds a Cluster and runs the same engine as `simulate`.
+Thin: the first builds a Cluster and runs the same engine as `simulate`; the second runs the engine
+of an LLM replica (llm/replica.py).
 Shapes: N requests, F functions.  Units: seconds, MB.
 """
 
@@ -17,10 +20,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.llm.replica import llm_replica
+from stoker.envs.cluster.llm.result import LlmReplay
 from stoker.envs.cluster.presets import preset as rules_of
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Function, Gpu, Node
 from stoker.envs.workload.workload import Workload
+
+__all__ = ["CacheReplay", "LlmReplay", "cache_cluster", "function_cache", "llm_replica"]
 
 MB_PER_GIB = 1024.0
 
@@ -107,7 +114,7 @@ def function_cache(
     sim = Simulation([cluster], [workload], rules, track=False)
     if cold is not None:
         sim.state.cold_service[0] = cold
-        sim.state.fn["runtime_s"] = 0.0
+        sim.state.fn["process_s"] = 0.0
         sim.state.point()
     shape = (1, len(names))
     sim.apply(

@@ -9,6 +9,7 @@ from stoker.envs.cluster.features import bin_of
 from stoker.envs.cluster.gpu_class import suits
 from stoker.envs.cluster.gpulet import has_part, make_part, may_have_part, part_can_be_made
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.layers import parkable
 from stoker.envs.cluster.loading import start_instance
 from stoker.envs.cluster.order import FIRST_SCAN
 from stoker.envs.cluster.placed import admits, standing
@@ -124,7 +125,8 @@ def scale(r, f, t):
     while standing(fn) < wanted:
         if r["scale_out"] == WAIT_VS_COLD and slot_is_sooner(r, f, t):
             return True
-        if r["free_n"] < fn["gpus"] or r["heap_cap"] - r["heap_n"] < r["fns"] + SPARE:
+        spare, places = parkable(r), r["heap_cap"] - r["heap_n"]
+        if r["free_n"] < fn["gpus"] + spare or places < r["fns"] + SPARE + spare:
             r["starved"] = 1
             return False
         if not _start(r, f, t):

@@ -202,14 +202,21 @@ class Simulation:
                 fn[name] = asked
         self._place(legal)
         wanted = self._wanted()
-        while np.any(self.state.rows["free_n"] <= wanted + 1):
+        while np.any(self.state.rows["free_n"] <= wanted + 1 + self._parkable()):
             self.state.grow_instances()
         rows = self.state.rows
         room = int((rows["heap_n"] + rows["slowed_n"] + rows["queued"]).max())
         room += 4 * fn.shape[1] + 4 * wanted + self.state.size.nodes + engine.RESERVE
+        room += int(np.max(self._parkable()))
         if room > self.state.heap.shape[1]:
             self.state.grow_heap(2 * room)
         engine.obey_rows(self.state.rows)
+
+    def _parkable(self) -> NDArray[np.int64]:
+        """Slots and timers that layers can need at once: see layers.py. Shape: (B,)"""
+        rows = self.state.rows
+        spare: NDArray[np.int64] = np.where(rows["images"] > 0, rows["insts"] - rows["free_n"], 0)
+        return spare
 
     def _place(self, decision: Decision) -> None:
         """Take over targets and wanted nodes, as far as they are legal, for `obey` to carry out."""

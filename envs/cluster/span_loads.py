@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 
-from stoker.envs.cluster.instances import take_free
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.links import join
+from stoker.envs.cluster.slots import take_free
 from stoker.envs.cluster.spans import enter_gpu
 from stoker.envs.cluster.tables import NONE, SHARD, fn_at, gpu_at, inst_at
 

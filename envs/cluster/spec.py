@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from stoker.envs.cluster.choices import CHOICES, choose
 from stoker.envs.cluster.errors import SpecError, require
@@ -133,6 +134,13 @@ class Cluster:
     def families(self) -> tuple[str, ...]:
         """The families whose functions share weights, in order of their first."""
         return tuple(dict.fromkeys(f.family for f in self.functions if f.shared_gib > 0.0))
+
+    @cached_property
+    def images(self) -> tuple[tuple[str, str], ...]:
+        """The images of its functions, in order of their first, where some leave layers or lend."""
+        if not any(f.layered for f in self.functions):
+            return ()
+        return tuple(dict.fromkeys(f.image for f in self.functions))
 
     @property
     def device_gib(self) -> float:

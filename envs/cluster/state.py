@@ -34,6 +34,7 @@ from stoker.envs.cluster.tables import (
     IN_FLIGHT,
     INST,
     KEPT,
+    LAYER,
     LINK,
     NF,
     NODE,
@@ -67,7 +68,7 @@ NOTHING = Workload(np.zeros(0), np.zeros(0, np.int32), (), 1.0)
 
 STRIDED = (
     "fn", "node", "gpu", "link", "nf", "gf", "fg", "cf", "order", "inst", "heap", "effect",
-    "hybrid", "scratch", "store", "kept", "target", "slowed",
+    "hybrid", "scratch", "store", "kept", "target", "layer", "slowed",
 )  # fmt: skip
 """Tables that have a part for every row."""
 
@@ -81,16 +82,19 @@ class Size:
     gpus: int
     kinds: int
     families: int
+    images: int
 
     @classmethod
     def of(cls, clusters: Sequence[Cluster], functions: int = 0, gpus: int = 0) -> Size:
         """Room for each of some clusters, and at least for so many functions and GPUs."""
+        images = max(len(c.images) for c in clusters)
         return cls(
             max(functions, *(len(c.functions) for c in clusters)),
             max(len(c.all_nodes) for c in clusters),
             max(gpus, *(len(c.gpus) for c in clusters)),
             max(len(c.kinds) for c in clusters),
             max(len(c.families) for c in clusters),
+            max(functions, images) if images else 0,  # a function may be an image of its own
         )
 
     def check(self, cluster: Cluster) -> None:
@@ -124,6 +128,7 @@ class State:
         self.kept = np.zeros((b, 2 * m * f), KEPT)
         self.cf = np.zeros((b, c * f), CF)
         self.fg = np.zeros((b, g * size.families), FG)
+        self.layer = np.zeros((b, m * (size.images + 1) if size.images else 0), LAYER)
         self.gf = np.zeros((b, g * f), GF)
         self.order = np.zeros((b, g * f), ORDER)
         self.inst = new_instances(b, max(64, 2 * f))
@@ -153,6 +158,7 @@ class State:
         self.inst[k] = new_instances(1, self.inst.shape[1])[0]
         reset_functions(self.fn[k])
         self.gf[k]["pos"] = self.kept[k]["pos"] = NONE
+        self.layer[k]["head"] = self.layer[k]["tail"] = NONE
         for name in ("wait_head", "wait_tail", "pending", "slowed_free"):
             row[name] = NONE
         row["free_n"] = self.inst.shape[1]

@@ -29,9 +29,9 @@ EXPERTS = 6
 """Gap forecasts that the plan mixes."""
 NONE = -1
 
-FREE, STARTING, READY, FETCHING, SHARD = 0, 1, 2, 3, 4
+FREE, STARTING, READY, FETCHING, SHARD, PARKED = 0, 1, 2, 3, 4, 5
 """States of an instance slot; FETCHING brings a host copy and holds no device memory, SHARD is a
-further GPU of an instance that spans several (spans.py)."""
+further GPU of an instance that spans several (spans.py), PARKED a layer in host memory."""
 PROCESSOR, LINEAR, EXCESS = 1, 2, 3
 """How the batches of a GPU slow each other (slowing.py); 0 = not at all."""
 WHOLE = 2**30
@@ -47,7 +47,7 @@ FN = np.dtype(
     [
         # what the spec says
         ("bytes", "i8"), ("weights", "i8"), ("gib", "f8"), ("weights_gib", "f8"),
-        ("runtime_s", "f8"), ("fork_s", "f8"), ("warmup_s", "f8"), ("overlap_s", "f8"),
+        ("process_s", "f8"), ("fork_s", "f8"), ("warmup_s", "f8"), ("overlap_s", "f8"),
         ("load_rate", "f8"), ("compression", "f8"), ("family", "i8"), ("shared", "i8"),
         ("slo_s", "f8"), ("cost", "f8"), ("cost_size", "f8"),
         ("load_disk_s", "f8"), ("load_host_s", "f8"), ("batch_limit", "i8"), ("concurrency", "i8"),
@@ -87,6 +87,11 @@ FN = np.dtype(
         # its targets: where they stand, how many by tier, shares of its requests (placed.py)
         ("target_first", "i8"), ("target_n", "i8"), ("placed", "i8"), ("hosted", "i8"),
         ("weighted", "i8"), ("turn", "f8"),
+        # parked layers and lending (layers.py, lending.py)
+        ("runtime_s", "f8"), ("lent_s", "f8"), ("lend_after_s", "f8"),
+        ("process_bytes", "i8"), ("sandbox_bytes", "i8"), ("image", "i8"), ("kin", "i8"),
+        ("runtime_keep_alive_s", "f8"), ("sandbox_keep_alive_s", "f8"),
+        ("parked", "i8"), ("held_parked", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -171,6 +176,8 @@ SLOWED = np.dtype(
 """A batch that others on its GPU may slow: seconds alone that are left, speed, its requests."""
 CF = np.dtype([("alpha_s", "f8"), ("beta_s", "f8")], align=True)
 """A function on a class of GPU: its service times."""
+LAYER = np.dtype([("head", "i8"), ("tail", "i8")], align=True)
+"""Layers parked on a node: processes of one runtime, or (the last) all empty sandboxes."""
 ORDER = np.dtype([("fn", "i8"), ("score", "f8"), ("until", "f8")], align=True)
 """A place in that order; for scanning rules the score and the time until which it stands."""
 LINK = np.dtype(
@@ -211,13 +218,13 @@ SCRATCH = np.dtype(
 _TABLES = (
     "fn", "inst", "node", "gpu", "nf", "gf", "fg", "cf", "link", "req", "heap", "order", "effect",
     "store", "kept", "scratch", "arrival", "function", "service", "cold_service", "param", "hybrid",
-    "theta", "target", "slowed",
+    "theta", "target", "layer", "slowed",
 )  # fmt: skip
 ROW = np.dtype(
     [(name, "i8") for name in _TABLES]
     + [
         ("fns", "i8"), ("insts", "i8"), ("nodes", "i8"), ("gpus", "i8"), ("kinds", "i8"),
-        ("families", "i8"),
+        ("families", "i8"), ("images", "i8"),
         ("reqs", "i8"),
         ("heap_cap", "i8"), ("heap_n", "i8"), ("effect_cap", "i8"), ("effects", "i8"),
         ("oracle", "i8"),
@@ -246,6 +253,7 @@ ROW = np.dtype(
         # counters
         ("evictions", "i8"), ("expiries", "i8"), ("loads_disk", "i8"), ("loads_host", "i8"),
         ("loads_peer", "i8"), ("loads_remote", "i8"),
+        ("layers_runtime", "i8"), ("layers_sandbox", "i8"), ("lent", "i8"),
         ("prewarms", "i8"), ("refused", "i8"), ("drops", "i8"), ("served", "i8"), ("failed", "i8"),
         ("wait_s", "f8"), ("startup_wait_s", "f8"), ("load_s", "f8"), ("late", "i8"),
         ("loads_now", "i8"), ("events", "i8"), ("decisions", "i8"), ("clipped", "i8"),
@@ -286,7 +294,7 @@ def _reference(dtype: np.dtype[Any]) -> Any:
 fn_at, inst_at, gpu_at, gf_at = _reference(FN), _reference(INST), _reference(GPU), _reference(GF)
 node_at, nf_at, cf_at = _reference(NODE), _reference(NF), _reference(CF)
 fg_at, store_at, kept_at = _reference(FG), _reference(STORE), _reference(KEPT)
-target_at, slowed_at = _reference(TARGET), _reference(SLOWED)
+target_at, layer_at, slowed_at = _reference(TARGET), _reference(LAYER), _reference(SLOWED)
 link_at, req_at, event_at = _reference(LINK), _reference(REQ), _reference(EVENT)
 effect_at, f8_at, i4_at = _reference(EFFECT), _reference(F8), _reference(I4)
 order_at, scratch_at = _reference(ORDER), _reference(SCRATCH)

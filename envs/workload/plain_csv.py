@@ -103,6 +103,7 @@ def _optional(path: Path, data: dict[str, Any]) -> dict[str, Any]:
 
 COLUMNS = tuple(f.name for f in fields(Function) if f.name != "services")
 """Of a function table."""
+TEXTS = ("name", "family", "runtime")
 
 
 def load_functions(path: str | Path) -> tuple[Function, ...]:
@@ -141,7 +142,7 @@ def _function(path: Path, line: int, columns: list[str], row: list[str]) -> Func
         whole = column in ("max_batch", "concurrency", "gpus")
         try:
             if text:
-                values[column] = text if column == "name" else int(text) if whole else float(text)
+                values[column] = text if column in TEXTS else int(text) if whole else float(text)
         except ValueError as error:
             kind = "a whole number" if whole else "a number"
             raise SpecError(f"{at} {column}", text, kind) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from commands import composed, stoker
 
-from stoker.agents import bench_engine
+from stoker.agents import bench_engine, bench_llm
 from stoker.agents.bench_figure import Figure
 
 
@@ -20,6 +20,12 @@ def test_a_figure_meets_its_budget_on_the_right_side() -> None:
 def test_the_engine_part_measures_every_case() -> None:
     figures = bench_engine.measure(composed("bench", "requests=3000", "repeats=1"))
     assert len({figure.name for figure in figures}) == len(figures) == 10
+    assert all(figure.value > 0.0 for figure in figures)
+
+
+def test_the_llm_part_measures_every_case() -> None:
+    figures = bench_llm.measure(composed("bench", "requests=300", "repeats=1"))
+    assert len({figure.name for figure in figures}) == len(figures) == 8
     assert all(figure.value > 0.0 for figure in figures)
 
 

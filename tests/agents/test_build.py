@@ -128,3 +128,16 @@ def test_a_trace_that_is_not_here_says_where_to_get_it(
     monkeypatch.setattr(build.traffic, "locate", lambda name: None)
     with pytest.raises(SpecError, match="stoker data fetch"):
         build.build_problem(config("workload=azure_functions"), 0)
+
+
+def test_a_scenario_gives_mapped_functions_layers() -> None:
+    given = {"runtime": "torch", "sandbox_s": 0.5, "runtime_gib": 1.0, "sandbox_gib": 0.1}
+    layers = [f"scenario.layers.{name}={value}" for name, value in given.items()]
+    some = build.build_problem(config(*SMALL, *layers), 0).cluster.functions
+    plain = build.build_problem(config(*SMALL), 0).cluster.functions
+    assert {(f.runtime, f.sandbox_s, f.runtime_gib, f.sandbox_gib) for f in some} == {
+        ("torch", 0.5, 1.0, 0.1)
+    }
+    assert [f.runtime_s for f in some] == [f.runtime_s for f in plain]
+    with pytest.raises(SpecError, match=r"scenario\.layers\.torch = 1"):
+        build.build_problem(config(*SMALL, "+scenario.layers.torch=1"), 0)

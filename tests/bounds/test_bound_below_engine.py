@@ -1,5 +1,6 @@
 """The engine's bill lies above the bound, whatever the rules and standing orders."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -38,6 +39,8 @@ class Whims(Policy):
             eviction_score=rng.random(shape),
             batch_wait_s=rng.choice([0.0, 1.0], shape),
             min_batch=rng.choice([1, 2], shape).astype(np.int32),
+            runtime_keep_alive_s=rng.choice([0.0, 20.0, np.inf], shape),
+            sandbox_keep_alive_s=rng.choice([0.0, 40.0], shape),
             max_instances=rng.choice([1, 3, 100], shape).astype(np.int32),
         )
 
@@ -125,3 +128,37 @@ def test_the_bound_counts_all_bytes_and_the_link_of_each_gpu() -> None:
     node = Node((Gpu(8.0),) * 4, 64.0, disk=Link(4.0), pcie=Link(1.0), nvlink=Link(64.0))
     costs = function_costs(Cluster(node, (Function("a", 8.0, 12.0, gpus=4),)))
     assert (costs.size_gib[0], costs.load_s[0], costs.host_load_s[0]) == (12.0, 4.0, 2.0)
+
+
+def layered(cluster: Cluster, runtime_gib: float, sandbox_gib: float, lend_s: float) -> Cluster:
+    """The cluster with layers of such sizes and lenders, and host memory for the layers."""
+    functions = tuple(
+        replace(
+            f, runtime="r", sandbox_s=2.0, runtime_gib=runtime_gib, sandbox_gib=sandbox_gib,
+            lend_after_s=lend_s, lent_s=0.25,
+        )
+        for f in cluster.functions
+    )  # fmt: skip
+    nodes = tuple(replace(n, host_gib=max(n.host_gib, 4.0)) for n in cluster.all_nodes)
+    return replace(cluster, nodes=nodes, functions=functions)
+
+
+@pytest.mark.parametrize(
+    ("layers", "counter"),
+    [((1.0, 0.5, math.inf), "layers_runtime"), ((0.0, 0.5, math.inf), "layers_sandbox"),
+     ((0.0, 0.0, 3.0), "lent")],
+)  # fmt: skip
+def test_parked_and_lent_processes_do_not_undercut_the_bound(
+    layers: tuple[float, float, float], counter: str
+) -> None:
+    used = 0
+    for seed in range(8):
+        cluster, workload = random_case(seed, drop_usd=0.0)
+        cluster = layered(cluster, *layers)
+        bound = lower_bound(cluster, workload, bins=64, iterations=60).total_usd
+        rng = np.random.default_rng(6000 + seed)
+        for _ in range(4):
+            result = simulate(cluster, workload, Whims(rng, refuses=False))[0]
+            used += result.counters[counter]
+            assert bound <= result.bill.total_usd * (1.0 + 1e-6) + 1e-6
+    assert used > 10

@@ -20,7 +20,7 @@ from stoker.envs.cluster.spec import CHOICES, Cluster, Function, Gpu, Link, Node
 from stoker.envs.cluster.targets import Targets
 from stoker.envs.workload.workload import Workload
 
-FREE, STARTING, READY, FETCHING, SHARD = 0, 1, 2, 3, 4
+FREE, STARTING, READY, FETCHING, SHARD, PARKED = 0, 1, 2, 3, 4, 5
 HEAP_RULES = ("lru", "greedy_dual", "freq", "size", "lfu", "landlord", "greedy_dual_two_tier")
 QUEUEING = ("target_concurrency", "wait_vs_cold")
 AT_ONCE = ("per_request", "wait_vs_cold")
@@ -28,6 +28,14 @@ AT_ONCE = ("per_request", "wait_vs_cold")
 ON_BACKEND = ("parallel", "exclusive")
 SHARINGS = (*ON_BACKEND, "processor", "spatial")
 FAR_S = 1e5
+LAYERS: tuple[dict[str, Any], ...] = (
+    {},
+    {"sandbox_s": 0.3},
+    {"sandbox_s": 0.1, "runtime_gib": 0.5, "sandbox_gib": 0.25},
+    {"runtime": "r", "sandbox_s": 0.2, "runtime_gib": 0.75, "sandbox_gib": 0.5},
+    {"runtime": "r", "sandbox_s": 0.2, "sandbox_gib": 0.5, "lend_after_s": 0.0},
+    {"runtime": "r", "runtime_gib": 0.5, "lend_after_s": 1.5, "lent_s": 0.1},
+)
 QUICK = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 """The same examples at every run."""
 LONG = settings(deadline=None, max_examples=1000, suppress_health_check=list(HealthCheck))
@@ -61,6 +69,8 @@ class Orders:
         drawn = {
             "keep_alive_s": pick([0.0, 0.5, 3.0, math.inf], n),
             "host_keep_alive_s": pick([0.0, 2.0, math.inf], n),
+            "runtime_keep_alive_s": pick([0.0, 1.0, math.inf], n),
+            "sandbox_keep_alive_s": pick([0.0, 2.0, math.inf], n),
             "prewarm": pick([0, 0, 0, 1, 2], n),
             "prewarm_host": pick([0, 0, 1], n),
             "prewarm_after_s": pick([0.0, 1.5, math.inf], n),
@@ -117,16 +127,16 @@ def functions() -> st.SearchStrategy[list[Function]]:
     size = st.sampled_from([0.25, 1.0, 1.5, 2.0])
     one = st.builds(
         lambda name, weights, extra, runtime, warmup, ceiling, alpha, beta, batch, slots, other,
-        paths, shared: Function(
+        paths, shared, layers: Function(
             name, weights, weights + extra, runtime, warmup, ceiling, alpha, beta, batch, slots,
-            2.0, other, *paths, *shared,
+            2.0, other, *paths, *shared, **layers,
         ),
         st.just("?"), size, st.sampled_from([0.0, 0.5]), st.sampled_from([0.0, 0.4]),
         st.sampled_from([0.0, 0.2]), st.sampled_from([math.inf, 0.9]),
         st.sampled_from([0.0, 0.1, 1.3]), st.sampled_from([0.0, 0.3]), st.sampled_from([1, 2, 4]),
         st.integers(1, 4), st.sampled_from([(), (Service("fast", 0.05, 0.01),)]),
         st.sampled_from([(1.0, math.inf, 0.0), (2.0, 0.1, 0.2)]),
-        st.sampled_from([("", 0.0), ("kin", 0.25), ("clan", 0.2)]),
+        st.sampled_from([("", 0.0), ("kin", 0.25), ("clan", 0.2)]), st.sampled_from(LAYERS),
     )  # fmt: skip
     return st.lists(one, min_size=1, max_size=4)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from small_clusters import FETCHING, FREE, HEAP_RULES, READY, SHARD, STARTING
+from small_clusters import FETCHING, FREE, HEAP_RULES, PARKED, READY, SHARD, STARTING
 
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Function, Gpu
@@ -38,15 +38,17 @@ def check_row(sim: Simulation, k: int, live: tuple[int, Any] | None = None) -> N
 
 
 def check_hosts(sim: Simulation, k: int) -> None:
-    """Host memory of every node is what its copies hold, and never over-full."""
+    """Host memory of every node is what its copies and layers hold, and never over-full."""
     row, fns = sim.state.rows[k], int(sim.state.rows[k]["fns"])
     fn, used = sim.state.fn[k][:fns], 0
     there = np.zeros(fns, np.int64)
-    held = np.zeros(fns, np.int64)
+    held = check_layers(sim, k)
+    assert np.array_equal(fn["held_parked"], held)
     for n in range(int(row["nodes"])):
         node, copies = sim.state.node[k, n], sim.state.nf[k][n * fns : (n + 1) * fns]
         mine = np.where(copies["state"] != 0, fn["weights"], 0)
-        assert node["host_used"] == mine.sum() <= node["host_cap"]
+        used += layer_bytes(sim, k, n).sum()
+        assert node["host_used"] == mine.sum() + layer_bytes(sim, k, n).sum() <= node["host_cap"]
         assert node["host_peak"] <= node["host_cap"]
         used, held, there = used + mine.sum(), held + mine, there + (copies["state"] == 1)
         loose = (copies["state"] == 1) & (copies["busy"] == 0)
@@ -57,6 +59,51 @@ def check_hosts(sim: Simulation, k: int) -> None:
             assert np.array_equal(keys, fn["host_eviction_score"][loose])
     assert row["host_used"] == used
     assert np.array_equal(fn["held_host"], held) and np.array_equal(fn["hosts"], there)
+
+
+def layer_bytes(sim: Simulation, k: int, n: int) -> Any:
+    """What the layers of each function hold on node n. Shape: (F,)"""
+    fn, inst = sim.state.fn[k][: int(sim.state.rows[k]["fns"])], sim.state.inst[k]
+    held = np.zeros(len(fn), np.int64)
+    for i in inst[(inst["state"] == PARKED) & (inst["node"] == n)]:
+        held[i["fn"]] += fn[i["fn"]]["sandbox_bytes" if i["phase"] else "process_bytes"]
+    return held
+
+
+def check_layers(sim: Simulation, k: int) -> Any:
+    """Every parked layer stands in its chain, oldest first, and has not outlived its order."""
+    row, inst, fn = sim.state.rows[k], sim.state.inst[k], sim.state.fn[k]
+    images, held = int(row["images"]), np.zeros(int(row["fns"]), np.int64)
+    parked = np.flatnonzero(inst["state"] == PARKED)
+    assert images or not len(parked)
+    seen: list[int] = []
+    for n in range(int(row["nodes"]) if images else 0):
+        held += layer_bytes(sim, k, n)
+        for c in range(images + 1):
+            chain = chain_from(inst, int(sim.state.layer[k, n * (images + 1) + c]["head"]))
+            seen += chain
+            since = [float(inst[i]["idle_since"]) for i in chain]
+            assert since == sorted(since)
+            for i in chain:
+                of = inst[i]
+                keep = "sandbox_keep_alive_s" if of["phase"] else "runtime_keep_alive_s"
+                assert of["node"] == n
+                assert c == (images if of["phase"] else fn[of["fn"]]["image"])
+                grid = sim.rules.time_quantum_s
+                assert of["idle_since"] + fn[of["fn"]][keep] >= row["now"] - grid
+    assert sorted(seen) == parked.tolist()
+    for f in range(int(row["fns"])):
+        own = chain_from(inst, int(fn[f]["parked"]), "peer_next")
+        assert sorted(own) == [i for i in parked.tolist() if inst[i]["fn"] == f]
+    return held
+
+
+def chain_from(inst: Any, i: int, link: str = "next") -> list[int]:
+    found = []
+    while i != NONE:
+        found.append(i)
+        i = int(inst[i][link])
+    return found
 
 
 def on_gpus(inst: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stoker.envs.cluster.decision import Capabilities, Decision, legalize_nodes
+from stoker.envs.cluster.decision import Decision, legalize_nodes
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.live import LiveEngine
 from stoker.envs.cluster.simulation import Simulation
@@ -265,7 +265,7 @@ def test_a_backend_that_cannot_counts_what_it_was_asked() -> None:
     legal, clipped = legalize_nodes(np.array([[1, 1]]), present, possible=False)
     assert legal is None and clipped.tolist() == [1]
     live = LiveEngine(pair(model("a")))
-    assert live.capabilities == Capabilities(targets=False, capacity=False)
+    assert not live.capabilities.targets and not live.capabilities.capacity
     live.apply(Decision(nodes_wanted=np.array([[0]])))
     assert live.snapshot().nodes_up.tolist() == [[2]]
     assert live.result(1.0).counters["clipped"] == 1

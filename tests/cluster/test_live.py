@@ -29,6 +29,7 @@ def unlinked(case: Case) -> Case:
             f, load_gib_s=math.inf, runtime_s=f.runtime_s + 0.0317 * (k + 1),
             alpha_s=f.alpha_s + 0.0113 * (k + 1), beta_s=f.beta_s * 1.0171, services=(),
             compression=1.0, overlap_s=0.0, fork_s=math.inf, family="", shared_gib=0.0,
+            sandbox_s=0.0, runtime_gib=0.0, sandbox_gib=0.0, lend_after_s=math.inf,
         )
         for k, f in enumerate(case.cluster.functions)
     )  # fmt: skip

@@ -1,0 +1,392 @@
+"""Parked layers (RainbowCake) and lent processes (Pagurus) in the engine, by hand-worked times.
+
+Units: seconds, GiB, GiB/s.
+"""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from test_mechanisms import order, start, times
+
+from stoker.envs.cluster.decision import Capabilities, Decision, legalize
+from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.live import LiveEngine
+from stoker.envs.cluster.simulation import Simulation
+from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node
+from stoker.envs.cluster.startup import pagurus
+from stoker.envs.workload.workload import Workload
+
+INF = math.inf
+GIB = 2**30
+
+
+def model(name: str = "a", **changes: Any) -> Function:
+    """Starts in 2 + 3 + 4 (weights over a disk of 1 GiB/s) + 0.5, serves in 1."""
+    standard: dict[str, Any] = {
+        "sandbox_s": 2.0, "runtime_s": 3.0, "warmup_s": 0.5, "alpha_s": 1.0,
+        "runtime_gib": 1.0, "sandbox_gib": 0.25,
+    }  # fmt: skip
+    return Function(name, 4.0, 4.0, **{**standard, **changes})
+
+
+def node(gpus: int = 1, host_gib: float = 8.0, **changes: Any) -> Node:
+    return Node((Gpu(4.0),) * gpus, host_gib, 36.0, Link(1.0), **changes)
+
+
+def counters(sim: Simulation) -> tuple[int, int, int]:
+    c = sim.result().counters
+    return c["layers_runtime"], c["layers_sandbox"], c["lent"]
+
+
+def host_gib(sim: Simulation) -> float:
+    return float(sim.state.node[0, 0]["host_used"]) / GIB
+
+
+# What a start takes.
+
+
+@pytest.mark.parametrize(
+    ("gap_s", "start_s", "hit"),
+    [
+        (4.0, 0.0, (0, 0, 0)),  # idle on the device
+        (6.0, 4.5, (1, 0, 0)),  # its process is parked from 5 to 15
+        (14.0, 4.5, (1, 0, 0)),
+        (16.0, 7.5, (0, 1, 0)),  # its sandbox from 15 to 35
+        (34.0, 7.5, (0, 1, 0)),
+        (36.0, 9.5, (0, 0, 0)),
+    ],
+)
+def test_a_start_takes_what_is_left(gap_s: float, start_s: float, hit: tuple[int, ...]) -> None:
+    again = 10.5 + gap_s
+    sim = start(node(), [model()], [(0.0, 0), (again, 0)])
+    order(sim, keep_alive_s=5.0, runtime_keep_alive_s=10.0, sandbox_keep_alive_s=20.0)
+    assert times(sim) == pytest.approx([9.5, again + start_s])
+    assert counters(sim) == hit
+
+
+def test_load_s_counts_the_sandbox() -> None:
+    cluster = Cluster(node(), (model(),))
+    assert cluster.load_s(0) == 9.5 and cluster.load_s(0, "host") == 5.5
+
+
+def test_start_up_work_is_what_the_start_took() -> None:
+    sim = start(node(), [model()], [(0.0, 0), (20.0, 0)])
+    order(sim, keep_alive_s=5.0, runtime_keep_alive_s=10.0)
+    sim.run(50.0)
+    assert sim.state.rows[0]["load_s"] == pytest.approx(9.5 + 4.5)
+
+
+@pytest.mark.parametrize(("runtime", "start_s"), [("torch", 4.5), ("jax", 7.5), ("", 7.5)])
+def test_a_process_serves_its_runtime_a_sandbox_everyone(runtime: str, start_s: float) -> None:
+    # a's process is parked at 10.5; c's sandbox too, since it keeps no process.
+    some = [model("a", runtime="torch"), model("b", runtime=runtime), model("c", runtime="torch")]
+    sim = start(node(2), some, [(0.0, 0), (0.0, 2), (40.0, 1)])
+    order(
+        sim, keep_alive_s=0.0, runtime_keep_alive_s=[INF, 0.0, 0.0],
+        sandbox_keep_alive_s=[0.0, 0.0, INF],
+    )  # fmt: skip
+    sim.run(30.0)
+    assert host_gib(sim) == 1.25
+    assert times(sim)[2] == pytest.approx(40.0 + start_s)
+    assert host_gib(sim) == (0.25 if runtime == "torch" else 1.0)
+
+
+def test_layers_stay_on_their_node() -> None:
+    # a's process is parked on the first node, whose GPU b has taken when a comes again.
+    cluster = Cluster((node(), node()), (model("a"), model("b", alpha_s=90.0)))
+    at = Workload(np.array([0.0, 20.0, 21.0]), np.array([0, 1, 0], np.int32), ("a", "b"), 1e5)
+    sim = Simulation([cluster], [at])
+    order(sim, keep_alive_s=0.0, runtime_keep_alive_s=INF)
+    assert times(sim) == pytest.approx([9.5, 29.5, 30.5])
+    assert counters(sim) == (0, 0, 0)
+
+
+def test_the_process_parked_last_is_taken_first() -> None:
+    # a and b start side by side, with 8 GiB over the disk; b, slower to serve, is parked later.
+    some = [model("a", runtime="r"), model("b", runtime="r", alpha_s=5.0)]
+    sim = start(node(2), some, [(0.0, 0), (0.0, 1), (40.0, 0)])
+    order(sim, keep_alive_s=0.0, runtime_keep_alive_s=INF)
+    sim.run(39.0)
+    assert sim.state.fn[0]["held_parked"].tolist() == [GIB, GIB]
+    sim.run(41.0)
+    assert sim.state.fn[0]["held_parked"].tolist() == [GIB, 0]
+
+
+@pytest.mark.parametrize(("fork_s", "start_s", "left"), [(0.25, 4.75, 1), (4.0, 7.5, 0)])
+def test_a_fork_competes_with_a_sandbox(fork_s: float, start_s: float, left: int) -> None:
+    # b leaves two sandboxes, a's first start takes one. Its second could be a fork of the first.
+    some = [model("a", fork_s=fork_s, alpha_s=100.0), model("b")]
+    sim = start(node(2), some, [(0.0, 1), (0.0, 1), (30.0, 0), (60.0, 0)])
+    order(sim, keep_alive_s=[INF, 0.0], sandbox_keep_alive_s=[0.0, INF])
+    assert times(sim)[2:] == pytest.approx([37.5, 60.0 + start_s])
+    assert host_gib(sim) == 0.25 * left
+    assert counters(sim) == (0, 2 - left, 0)
+
+
+def test_a_parked_process_beats_a_fork() -> None:
+    # Two a; c at 50 evicts one, which leaves its process. At 60 the other is taken, at 61 a second
+    # is wanted: c, idle again since 60.5, makes room.
+    some = [model("a", fork_s=0.25, alpha_s=30.0), model("c")]
+    sim = start(node(2), some, [(0.0, 0), (1.0, 0), (50.0, 1), (60.0, 0), (61.0, 0)])
+    order(sim, runtime_keep_alive_s=[INF, 0.0])
+    assert times(sim)[3:] == pytest.approx([60.0, 65.5])
+    assert counters(sim) == (1, 0, 0)
+
+
+# How long layers stay, and who pays.
+
+
+def test_stages_end_to_the_second_and_are_paid_by_who_left_them() -> None:
+    # Idle from 10.5; process 15.5 to 25.5, sandbox to 45.5: 10 x 1 + 20 x 0.25 = 15 GiB s.
+    sim = start(node(), [model()], [(0.0, 0)])
+    order(sim, keep_alive_s=5.0, runtime_keep_alive_s=10.0, sandbox_keep_alive_s=20.0)
+    held = []
+    for t in (15.4, 15.6, 25.4, 25.6, 45.4, 45.6):
+        sim.run(t)
+        held.append(host_gib(sim))
+    assert held == [0.0, 1.0, 1.0, 0.25, 0.25, 0.0]
+    bill = sim.result().bill
+    assert bill.host_gib_s == pytest.approx(15.0)
+    assert bill.host_usd == pytest.approx(15.0 * 36.0 / 3600.0)
+    assert sim.state.fn[0]["acc_host_gib_s"].tolist() == pytest.approx([15.0])
+    assert sim.state.rows[0]["free_n"] == sim.state.inst.shape[1]
+
+
+def test_what_ends_earlier_by_a_new_decision_ends_then() -> None:
+    sim = start(node(), [model()], [(0.0, 0)])
+    order(sim, keep_alive_s=0.0, runtime_keep_alive_s=INF, sandbox_keep_alive_s=30.0)
+    sim.run(20.0)
+    order(sim, runtime_keep_alive_s=15.0)  # from 10.5: to 25.5
+    sim.run(25.4)
+    assert host_gib(sim) == 1.0
+    sim.run(25.6)
+    assert host_gib(sim) == 0.25
+    order(sim, sandbox_keep_alive_s=0.0)
+    assert host_gib(sim) == 0.0
+
+
+def test_what_is_kept_longer_by_a_new_decision_stays() -> None:
+    sim = start(node(), [model()], [(0.0, 0)])
+    order(sim, keep_alive_s=0.0, runtime_keep_alive_s=15.0)
+    sim.run(20.0)
+    order(sim, runtime_keep_alive_s=100.0)
+    sim.run(110.4)
+    assert host_gib(sim) == 1.0
+    sim.run(110.6)
+    assert host_gib(sim) == 0.0
+
+
+@pytest.mark.parametrize(("runtime_gib", "sandbox_gib"), [(0.0, 0.0), (0.0, 0.25), (1.0, 0.0)])
+def test_a_layer_without_a_size_is_not_parked(runtime_gib: float, sandbox_gib: float) -> None:
+    one = model(runtime_gib=runtime_gib, sandbox_gib=sandbox_gib)
+    sim = start(node(), [one], [(0.0, 0)])
+    order(sim, keep_alive_s=0.0, runtime_keep_alive_s=10.0, sandbox_keep_alive_s=10.0)
+    sim.run(20.0)
+    assert host_gib(sim) == max(runtime_gib, sandbox_gib)
+    sim.run(25.0)
+    assert host_gib(sim) == 0.0
+
+
+def test_an_evicted_instance_leaves_its_process_too() -> None:
+    sim = start(node(), [model("a"), model("b")], [(0.0, 0), (20.0, 1)])
+    order(sim, keep_alive_s=INF, runtime_keep_alive_s=INF)
+    sim.run(21.0)
+    assert sim.result().counters["evictions"] == 1 and host_gib(sim) == 1.0
+
+
+def test_many_layers_parked_at_one_instant_find_room_for_their_timers() -> None:
+    # 256 instances make room for one of b at 50; each sets a timer, where the heap has 80 places.
+    layer = {"runtime_gib": 0.01, "sandbox_gib": 0.0}
+    small = replace(model("a", alpha_s=30.0, **layer), weights_gib=0.0, device_gib=4.0 / 256.0)
+    some = [small, model("b")]
+    sim = start(node(1), some, [*[(0.0, 0)] * 256, (50.0, 1)])
+    order(sim, keep_alive_s=INF, runtime_keep_alive_s=[20.0, 0.0])
+    sim.run(49.0)
+    assert sim.state.fn[0]["idle"].tolist() == [256, 0] and sim.state.rows[0]["heap_n"] < 10
+    sim.state.heap = sim.state.heap[:, :80].copy()
+    sim.state.point()
+    sim.run(69.9)
+    assert host_gib(sim) == pytest.approx(2.56) and sim.state.heap.shape[1] > 256
+    sim.run(70.1)
+    assert host_gib(sim) == 0.0
+
+
+def test_rows_with_images_of_their_own_have_room_for_later_clusters() -> None:
+    few, more = Cluster(node(), (model("a"),)), Cluster(node(), (model("a"), model("b")))
+    at = np.zeros(1), np.zeros(1, np.int32)
+    sim = Simulation([few], [Workload(*at, ("a",), 100.0)], functions=2)
+    sim.load(0, more, Workload(*at, ("a", "b"), 100.0), warmup_s=0.0)
+    order(sim, keep_alive_s=0.0, runtime_keep_alive_s=INF)
+    sim.run()
+    assert sim.state.fn[0]["held_parked"].tolist() == [GIB, 0]
+
+
+# Host memory that is short.
+
+
+@pytest.mark.parametrize(
+    ("room_gib", "held"),
+    [(2.5, [GIB, GIB]), (1.5, [GIB, GIB // 4]), (1.1, [GIB, 0]), (0.0, [0, 0])],
+)
+def test_parking_takes_free_room_only(room_gib: float, held: list[int]) -> None:
+    sim = start(node(2, room_gib), [model("a"), model("b")], [(0.0, 0), (5.0, 1)])
+    order(sim, keep_alive_s=0.0, runtime_keep_alive_s=INF, sandbox_keep_alive_s=INF)
+    sim.run(50.0)
+    assert sim.state.fn[0]["held_parked"].tolist() == held
+
+
+def test_weights_push_out_sandboxes_then_the_oldest_process() -> None:
+    # 5.25 GiB hold the processes of a and b and the sandbox of c. d's weights need 4: the sandbox
+    # goes, which is not enough, then a's process, which was parked first.
+    some = [model("a"), model("b"), model("c"), model("d", runtime_gib=0.0)]
+    calls = [(0.0, 0), (20.0, 1), (40.0, 2), (60.0, 3)]
+    sim = start(node(1, 5.25), some, calls)
+    order(
+        sim, keep_alive_s=0.0, runtime_keep_alive_s=[INF, INF, 0.0, 0.0],
+        sandbox_keep_alive_s=[0.0, 0.0, INF, 0.0], host_keep_alive_s=[0.0, 0.0, 0.0, INF],
+    )  # fmt: skip
+    sim.run(59.0)
+    assert host_gib(sim) == 2.25
+    sim.run(100.0)
+    assert sim.state.fn[0]["held_parked"].tolist() == [0, GIB, 0, 0]
+    assert sim.state.fn[0]["hosts"].tolist() == [0, 0, 0, 1]
+    assert host_gib(sim) == 5.0
+
+
+def test_a_parked_process_does_not_pass_for_a_host_copy() -> None:
+    sim = start(node(), [model()], [(0.0, 0)])
+    order(sim, keep_alive_s=0.0, runtime_keep_alive_s=INF)
+    sim.run(20.0)
+    order(sim, prewarm_host=1, host_keep_alive_s=INF)
+    sim.run(30.0)
+    assert sim.state.fn[0]["hosts"].tolist() == [1] and host_gib(sim) == 5.0
+
+
+# Pagurus: lending.
+
+
+def family(**changes: Any) -> list[Function]:
+    """a and c lend after 10 and 5 s of idleness, b takes 0.25 s to make a process its own."""
+    lender = {"runtime": "r", "lend_after_s": 10.0}
+    return [
+        model("a", **lender),
+        model("b", runtime="r", lent_s=0.25, **changes),
+        model("c", **{**lender, "lend_after_s": 5.0}),
+    ]
+
+
+@pytest.mark.parametrize(("at_s", "start_s"), [(20.4, 9.5), (20.5, 4.75), (80.0, 4.75)])
+def test_an_instance_is_lent_once_it_has_idled_long_enough(at_s: float, start_s: float) -> None:
+    # a is idle from 10.5 and lends from 20.5. As Pagurus' closed form: rent plus its own part.
+    parts = pagurus.Start(2.0, 3.0, 4.5, 0.25)
+    assert start_s in (parts.cold_s, parts.lent_s)
+    sim = start(node(2), family(), [(0.0, 0), (at_s, 1)])
+    assert times(sim)[1] == pytest.approx(at_s + start_s)
+    lent = start_s == parts.lent_s
+    assert counters(sim) == (0, 0, int(lent))
+    assert sim.state.fn[0]["n"].tolist() == [1 - lent, 1, 0]
+
+
+def test_what_is_lent_leaves_its_device_and_is_not_parked() -> None:
+    sim = start(node(2), family(), [(0.0, 0), (30.0, 1)])
+    order(sim, runtime_keep_alive_s=INF, host_keep_alive_s=INF)
+    sim.run(31.0)
+    assert sim.state.fn[0]["n"].tolist() == [0, 1, 0]
+    assert sim.state.fn[0]["held_parked"].tolist() == [0, 0, 0]
+    assert sim.state.fn[0]["hosts"].tolist() == [1, 0, 0]  # its weights go where they always do
+    assert sim.result().counters["evictions"] == 0
+
+
+def test_the_one_that_has_idled_longest_is_lent() -> None:
+    # a idle from 10.5, c from 30.5 (their disk is free each time).
+    sim = start(node(3), family(), [(0.0, 0), (20.0, 2), (50.0, 1)])
+    sim.run(51.0)
+    assert sim.state.fn[0]["n"].tolist() == [0, 1, 1]
+
+
+def test_a_busy_instance_is_never_lent() -> None:
+    busy = family()
+    busy[0] = replace(busy[0], alpha_s=500.0)
+    sim = start(node(2), busy, [(0.0, 0), (50.0, 1)])
+    assert times(sim)[1] == pytest.approx(59.5)
+    assert counters(sim) == (0, 0, 0)
+
+
+def test_an_instance_that_an_order_wants_is_not_lent() -> None:
+    sim = start(node(2), family(), [(0.0, 0), (50.0, 1)])
+    order(sim, prewarm=[1, 0, 0])
+    assert times(sim)[1] == pytest.approx(59.5)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"runtime": "s"}, {"lent_s": 5.0}, {"fork_s": 0.0, "lent_s": 6.0}]
+)
+def test_another_runtime_or_a_slow_change_of_hands_is_left_alone(changes: dict[str, Any]) -> None:
+    some = family()
+    some[1] = replace(some[1], **changes)
+    sim = start(node(2), some, [(0.0, 0), (50.0, 1)])
+    assert times(sim)[1] == pytest.approx(59.5)
+
+
+def test_lending_stays_on_the_node() -> None:
+    cluster = Cluster((node(), node()), tuple(family()))
+    at = Workload(np.array([0.0, 50.0]), np.array([0, 1], np.int32), ("a", "b", "c"), 1e5)
+    sim = Simulation([cluster], [at])
+    assert times(sim) == pytest.approx([9.5, 59.5])
+
+
+def test_a_parked_process_comes_before_a_lender_a_lender_before_a_sandbox() -> None:
+    # c's process is parked and a's instance idle: b takes the process, in 4.5 s not 4.75. Then
+    # again, with only c's sandbox: b takes a's process in 0.25 rather than start one in 3.
+    for keep, sandbox, hit, start_s in ((INF, 0.0, (1, 0, 0), 4.5), (0.0, INF, (0, 0, 1), 4.75)):
+        sim = start(node(3), family(), [(0.0, 0), (20.0, 2), (50.0, 1)])
+        order(
+            sim, keep_alive_s=[INF, INF, 0.0], runtime_keep_alive_s=[0.0, 0.0, keep],
+            sandbox_keep_alive_s=[0.0, 0.0, sandbox],
+        )  # fmt: skip
+        assert times(sim)[2] == pytest.approx(50.0 + start_s)
+        assert counters(sim) == hit
+
+
+# What is refused, and what a real backend is not asked for.
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"sandbox_s": -1.0}, "sandbox_s"),
+        ({"runtime_gib": INF}, "runtime_gib"),
+        ({"sandbox_gib": 2.0}, "sandbox_gib"),
+        ({"lent_s": math.nan}, "lent_s"),
+        ({"lend_after_s": 5.0}, "lend_after_s"),
+        ({"lend_after_s": -1.0, "runtime": "r"}, "lend_after_s"),
+    ],
+)
+def test_a_bad_layer_is_refused_by_name(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(SpecError, match=rf"function\[a\]\.{field}"):
+        model(**changes)
+
+
+def test_a_backend_without_layers_is_not_asked_for_them() -> None:
+    asked = Decision(runtime_keep_alive_s=np.ones((1, 1)), sandbox_keep_alive_s=np.ones((1, 1)))
+    legal, clipped = legalize(asked, Capabilities(layers=False), np.array([[1]]))
+    assert np.asarray(legal.runtime_keep_alive_s).tolist() == [[0.0]]
+    assert np.asarray(legal.sandbox_keep_alive_s).tolist() == [[0.0]]
+    assert clipped.tolist() == [[2]]
+
+
+def test_the_live_engine_neither_parks_nor_lends_and_counts_the_clips() -> None:
+    live = LiveEngine(Cluster(node(2), tuple(family())))
+    live.apply(
+        Decision(keep_alive_s=np.full((1, 3), INF), runtime_keep_alive_s=np.full((1, 3), 9.0))
+    )
+    live.arrive(0.0, 0)
+    loads = live.effects()
+    live.ready(9.5, loads[0].instance)  # type: ignore[union-attr]
+    live.completed(10.5, 0)
+    live.arrive(50.0, 1)
+    result = live.result(51.0)
+    assert result.counters["clipped"] == 3 and result.counters["lent"] == 0
