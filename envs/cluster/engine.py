@@ -20,6 +20,7 @@ from stoker.envs.cluster.events import (
     NODE,
     PHASE,
     PREWARM,
+    SLOW_DONE,
     pop,
 )
 from stoker.envs.cluster.floors import take_up, uphold
@@ -42,6 +43,7 @@ from stoker.envs.cluster.requests import dequeue, drop
 from stoker.envs.cluster.scaling import fits, prewarm, scale, serve_waiting, wait_for_memory
 from stoker.envs.cluster.service import _claim, _run, arrive, complete, dispatch
 from stoker.envs.cluster.slots import give_free
+from stoker.envs.cluster.slowing import end_batch
 from stoker.envs.cluster.span_loads import leg_over
 from stoker.envs.cluster.tables import (
     FETCHING,
@@ -134,6 +136,10 @@ def _handle(r, kind, a, b, t):
     if kind == DONE:
         if a != NONE:  # else lost meanwhile
             complete(r, a, b, t)
+    elif kind == SLOW_DONE:
+        head, n = end_batch(r, a, b, t)
+        if head != NONE:
+            complete(r, head, n, t)
     elif kind == PHASE:
         inst = inst_at(r["inst"], a)
         if (inst["created"] & 0x7FFFFFFF) == b:
@@ -202,7 +208,8 @@ def advance(r, until):
     while True:
         if r["free_n"] < r["spans"] + parkable(r):
             return FULL_INSTANCES
-        if r["heap_cap"] - r["heap_n"] < r["queued"] + r["fns"] + RESERVE + parkable(r):
+        used = r["heap_n"] + r["slowed_n"]
+        if r["heap_cap"] - used < r["queued"] + r["fns"] + RESERVE + parkable(r):
             return FULL_HEAP
         if r["starved"]:
             if _go_on(r, r["now"]):

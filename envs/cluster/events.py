@@ -10,8 +10,7 @@ import math
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.tables import NONE, event_at
 
-DONE, PHASE, LINK, EXPIRE, HOST_EXPIRE, PREWARM, BATCH, ORDER, NODE = 0, 1, 2, 3, 4, 5, 6, 7, 8
-FAULT = 9
+DONE, SLOW_DONE, PHASE, LINK, EXPIRE, HOST_EXPIRE, PREWARM, BATCH, ORDER, NODE, FAULT = range(11)
 """Kinds, in the order in which events of one instant are handled; arrivals come after them all."""
 KIND_BITS = 48
 

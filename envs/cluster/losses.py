@@ -26,6 +26,7 @@ from stoker.envs.cluster.power import part
 from stoker.envs.cluster.requests import requeue
 from stoker.envs.cluster.scaling import PER_REQUEST
 from stoker.envs.cluster.service import release
+from stoker.envs.cluster.slowing import drop_batch
 from stoker.envs.cluster.tables import (
     DRAINING,
     FAILED,
@@ -115,6 +116,12 @@ def _lose_batches(r, n, t):
             if inst_at(r["inst"], i)["node"] == n:
                 _lose_batch(r, i, event["a"], event["b"], t)
                 event["a"] = NONE
+    for g in range(r["gpus"]):
+        while gpu_at(r["gpu"], g)["node"] == n:
+            head, size = drop_batch(r, g)
+            if head == NONE:
+                break
+            _lose_batch(r, req_at(r["req"], head)["inst"], head, size, t)
 
 
 @njit

@@ -70,6 +70,11 @@ def check(cluster: Cluster, workload: Workload, rules: Rules) -> None:
         if gpu.sharing == "exclusive" and rules.scale_out in ("per_request", "wait_vs_cold"):
             accepted = f"parallel (rules.scale_out is {rules.scale_out})"
             raise SpecError("gpu.sharing", gpu.sharing, accepted)
+        if gpu.slows and rules.scale_out == "wait_vs_cold":  # it would need to foresee the ends
+            if gpu.sharing == "processor":
+                raise SpecError("gpu.sharing", gpu.sharing, "parallel (scale_out is wait_vs_cold)")
+            accepted = "none (rules.scale_out is wait_vs_cold)"
+            raise SpecError("gpu.interference", gpu.interference, accepted)
     if len(workload.names) != len(cluster.functions):
         accepted = f"as many as the cluster has functions ({len(cluster.functions)})"
         raise SpecError("workload.names", len(workload.names), accepted)
@@ -181,7 +186,8 @@ class Simulation:
             if (status == engine.FULL_INSTANCES).any():
                 self.state.grow_instances()
             elif (status == engine.FULL_HEAP).any():
-                self.state.grow_heap(int(2 * (rows["heap_n"] + rows["queued"]).max() + 1024))
+                used = rows["heap_n"] + rows["slowed_n"] + rows["queued"]
+                self.state.grow_heap(int(2 * used.max() + 1024))
             else:
                 return
 
@@ -216,7 +222,8 @@ class Simulation:
         wanted = self._wanted()
         while np.any(self.state.rows["free_n"] <= wanted + 1 + self._parkable()):
             self.state.grow_instances()
-        room = int((self.state.rows["heap_n"] + self.state.rows["queued"]).max())
+        rows = self.state.rows
+        room = int((rows["heap_n"] + rows["slowed_n"] + rows["queued"]).max())
         room += 4 * fn.shape[1] + 4 * wanted + self.state.size.nodes + engine.RESERVE
         room += int(np.max(self._parkable()))
         if room > self.state.heap.shape[1]:

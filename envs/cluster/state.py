@@ -48,6 +48,7 @@ from stoker.envs.cluster.tables import (
     REQ,
     ROW,
     SCRATCH,
+    SLOWED,
     STORE,
     TARGET,
     UP,
@@ -72,7 +73,7 @@ NOTHING = Workload(np.zeros(0), np.zeros(0, np.int32), (), 1.0)
 
 STRIDED = (
     "fn", "node", "gpu", "link", "nf", "gf", "fg", "cf", "order", "inst", "heap", "effect",
-    "hybrid", "scratch", "store", "kept", "target", "layer",
+    "hybrid", "scratch", "store", "kept", "target", "layer", "slowed",
 )  # fmt: skip
 """Tables that have a part for every row."""
 
@@ -139,6 +140,7 @@ class State:
         self.heap = np.zeros((b, max(1024, 8 * f)), EVENT)
         self.effect = np.zeros((b, 0), EFFECT)
         self.target = np.zeros((b, 1), TARGET)
+        self.slowed = np.zeros((b, 0), SLOWED)
         self.param = np.array([rules.params.get(k, v) for k, v in DEFAULTS.items()])
         self.hybrid = np.zeros((b, f if rules.plan == "hybrid_histogram" else 0), HYBRID)
         self.rules = rules
@@ -171,13 +173,15 @@ class State:
         reset_functions(self.fn[k])
         self.gf[k]["pos"] = self.kept[k]["pos"] = NONE
         self.layer[k]["head"] = self.layer[k]["tail"] = NONE
-        for name in ("wait_head", "wait_tail", "pending"):
+        for name in ("wait_head", "wait_tail", "pending", "slowed_free"):
             row[name] = NONE
         row["free_n"] = self.inst.shape[1]
         fill_functions(self.fn[k], cluster)
         fill_nodes(self, k, cluster)
         fill_row(row, cluster, self.gpu[k], self.node[k])
         row["horizon"] = workload.horizon_s
+        if self.slowed.shape[1] == 0 and any(gpu.slows for gpu in cluster.gpus):
+            self.slowed = np.zeros(self.heap.shape, SLOWED)
         fill_rules(self.rows[k : k + 1], self.rules)
         for name, value in options.items():
             row[name] = value
@@ -276,8 +280,10 @@ class State:
         self.point()
 
     def grow_heap(self, places: int) -> None:
-        """Give every row at least `places` heap places."""
+        """Give every row at least `places` heap places, and as many for batches that are slowed."""
         b, old = self.heap.shape
         more = np.zeros((b, max(places, 2 * old) - old), EVENT)
         self.heap = np.concatenate([self.heap, more], axis=1)
+        if self.slowed.shape[1] > 0:
+            self.slowed = np.concatenate([self.slowed, np.zeros(more.shape, SLOWED)], axis=1)
         self.point()

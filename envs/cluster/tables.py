@@ -32,6 +32,10 @@ NONE = -1
 FREE, STARTING, READY, FETCHING, SHARD, PARKED = 0, 1, 2, 3, 4, 5
 """States of an instance slot; FETCHING brings a host copy and holds no device memory, SHARD is a
 further GPU of an instance that spans several (spans.py), PARKED a layer in host memory."""
+PROCESSOR, LINEAR, EXCESS = 1, 2, 3
+"""How the batches of a GPU slow each other (slowing.py); 0 = not at all."""
+WHOLE = 2**30
+"""Parts of a GPU that is shared in space."""
 UP, DRAINING, OFF, BOOTING = 0, 1, 2, 3
 """States of a node (capacity.py)."""
 ABSENT, THERE, COMING = 0, 1, 2
@@ -78,6 +82,8 @@ FN = np.dtype(
         ("acc_late", "i8"), ("decision", "i8"),
         # GPUs that an instance spans
         ("gpus", "i8"),
+        # what an instance takes of a GPU's compute (gpulet.py), what its batches ask for
+        ("part", "i8"), ("compute_util", "f8"), ("memory_util", "f8"),
         # its targets: where they stand, how many by tier, shares of its requests (placed.py)
         ("target_first", "i8"), ("target_n", "i8"), ("placed", "i8"), ("hosted", "i8"),
         ("weighted", "i8"), ("turn", "f8"),
@@ -114,6 +120,10 @@ GPU = np.dtype(
         ("last", "i8"),
         ("t", "f8"), ("busy_s", "f8"), ("loading_s", "f8"), ("idle_s", "f8"), ("off_s", "f8"),
         ("byte_s", "f8"), ("peak", "i8"), ("pick", "i8"), ("closed", "i8"),
+        # sharing in space, batches that slow each other (slowing.py)
+        ("spatial", "i8"), ("slows", "i8"), ("coefficients", "f8", (5,)),
+        ("slowed_head", "i8"), ("slowed_tail", "i8"), ("slowed_t", "f8"), ("slowed_stamp", "i8"),
+        ("due", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -160,6 +170,14 @@ TARGET = np.dtype(
 )  # fmt: skip
 """A row of the targets that stand: what it names and asks for; how many instances (or host copies)
 it covers, those of them that are held for its floor, and its turn among the shares."""
+SLOWED = np.dtype(
+    [
+        ("left", "f8"), ("speed", "f8"), ("fn", "i8"), ("head", "i8"), ("n", "i8"),
+        ("prev", "i8"), ("next", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+"""A batch that others on its GPU may slow: seconds alone that are left, speed, its requests."""
 CF = np.dtype([("alpha_s", "f8"), ("beta_s", "f8")], align=True)
 """A function on a class of GPU: its service times."""
 LAYER = np.dtype([("head", "i8"), ("tail", "i8")], align=True)
@@ -206,7 +224,7 @@ SCRATCH = np.dtype(
 _TABLES = (
     "fn", "inst", "node", "gpu", "nf", "gf", "fg", "cf", "link", "req", "heap", "order", "effect",
     "store", "kept", "scratch", "arrival", "function", "service", "cold_service", "param", "hybrid",
-    "theta", "target", "layer", "fault", "service_noise", "load_noise",
+    "theta", "target", "layer", "slowed", "fault", "service_noise", "load_noise",
 )  # fmt: skip
 ROW = np.dtype(
     [(name, "i8") for name in _TABLES]
@@ -249,6 +267,8 @@ ROW = np.dtype(
         ("spans", "i8"),
         # faults: how many, the next one, whether what they hit goes on, whether the policy hears
         ("faults", "i8"), ("next_fault", "i8"), ("retry", "i8"), ("heed", "i8"), ("retries", "i8"),
+        # batches that others may slow: how many, first free place of the table
+        ("slowed_n", "i8"), ("slowed_free", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -282,7 +302,8 @@ def _reference(dtype: np.dtype[Any]) -> Any:
 fn_at, inst_at, gpu_at, gf_at = _reference(FN), _reference(INST), _reference(GPU), _reference(GF)
 node_at, nf_at, cf_at = _reference(NODE), _reference(NF), _reference(CF)
 fg_at, store_at, kept_at = _reference(FG), _reference(STORE), _reference(KEPT)
-target_at, layer_at, fault_at = _reference(TARGET), _reference(LAYER), _reference(FAULT)
+target_at, layer_at = _reference(TARGET), _reference(LAYER)
+slowed_at, fault_at = _reference(SLOWED), _reference(FAULT)
 link_at, req_at, event_at = _reference(LINK), _reference(REQ), _reference(EVENT)
 effect_at, f8_at, i4_at = _reference(EFFECT), _reference(F8), _reference(I4)
 order_at, scratch_at = _reference(ORDER), _reference(SCRATCH)

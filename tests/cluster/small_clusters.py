@@ -24,8 +24,10 @@ from stoker.envs.workload.workload import Workload
 FREE, STARTING, READY, FETCHING, SHARD, PARKED = 0, 1, 2, 3, 4, 5
 HEAP_RULES = ("lru", "greedy_dual", "freq", "size", "lfu", "landlord", "greedy_dual_two_tier")
 QUEUEING = ("target_concurrency", "wait_vs_cold")
-SHARING_IN_SPACE = ("per_request", "wait_vs_cold")
+AT_ONCE = ("per_request", "wait_vs_cold")
 """Rules of scale_out that need GPUs which run several batches at once."""
+ON_BACKEND = ("parallel", "exclusive")
+SHARINGS = (*ON_BACKEND, "processor", "spatial")
 FAR_S = 1e5
 LAYERS: tuple[dict[str, Any], ...] = (
     {},
@@ -144,15 +146,17 @@ def functions() -> st.SearchStrategy[list[Function]]:
 @st.composite
 def clusters(
     draw: st.DrawFn,
-    sharing: tuple[str, ...] = ("parallel", "exclusive"),
+    sharing: tuple[str, ...] = SHARINGS,
     most_nodes: int = 3,
     spans: bool = True,
 ) -> Cluster:
     """Any small cluster; `spans`: functions may span several GPUs."""
+    found = draw(st.sampled_from([sharing, sharing, sharing[:1]]))
     gpu = st.builds(
-        Gpu, st.sampled_from([2.5, 4.0]), st.sampled_from([1.0, 3.0]),
-        st.sampled_from(["gpu", "gpu", "fast"]), st.sampled_from(sharing), st.just(50.0),
-        st.just(300.0),
+        lambda *fields: Gpu(*fields[:4], 50.0, 300.0, *fields[4] * (fields[3] == "spatial")),
+        st.sampled_from([2.5, 4.0]), st.sampled_from([1.0, 3.0]),
+        st.sampled_from(["gpu", "gpu", "fast"]), st.sampled_from(found),
+        st.sampled_from([(), ("linear", (0.5, 1.5, 0.2, 0.7, 0.9)), ("excess",)]),
     )  # fmt: skip
     stores = st.tuples(st.sampled_from([0.0, 0.8, 2.0, 3.5]), links())
     node = st.builds(
@@ -169,14 +173,17 @@ def clusters(
         gpus = min(draw(st.sampled_from([1, 1, 2, 3])), 1 if f.shared_gib > 0.0 else most)
         named.append(
             replace(f, name=f"f{k}", weights_gib=gpus * f.weights_gib,
-                    device_gib=gpus * f.device_gib, gpus=gpus)
+                    device_gib=gpus * f.device_gib, gpus=gpus,
+                    gpu_fraction=draw(st.sampled_from([1.0, 0.5, 0.3, 0.1])),
+                    compute_util=draw(st.sampled_from([0.0, 0.3, 0.9])),
+                    memory_util=draw(st.sampled_from([0.1, 0.6])))
         )  # fmt: skip
     return Cluster(nodes, tuple(named))
 
 
 def most_gpus(nodes: tuple[Node, ...]) -> int:
-    """GPUs that a function may span on some node: of one class, none exclusive anywhere."""
-    if any(g.sharing == "exclusive" for node in nodes for g in node.gpus):
+    """GPUs that a function may span on some node: of one class, all parallel everywhere."""
+    if any(g.sharing != "parallel" for node in nodes for g in node.gpus):
         return 1
     return max(Counter(g.kind for g in node.gpus).most_common(1)[0][1] for node in nodes)
 
@@ -184,7 +191,7 @@ def most_gpus(nodes: tuple[Node, ...]) -> int:
 @st.composite
 def cases(
     draw: st.DrawFn,
-    sharing: tuple[str, ...] = ("parallel", "exclusive"),
+    sharing: tuple[str, ...] = SHARINGS,
     most_nodes: int = 3,
     spans: bool = True,
 ) -> Case:

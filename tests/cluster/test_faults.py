@@ -195,6 +195,17 @@ def test_an_exclusive_gpu_is_free_again_after_its_node_was_lost() -> None:
     assert sim.result().counters["retries"] == 1
 
 
+def test_batches_that_slow_each_other_are_lost_too() -> None:
+    # Two models share the GPU's time from 1 on, 10 s of work each. Lost at 5, back at 8, both go
+    # on from 9: done at 29. Were the old timers to count, they would be done at 21.
+    node = Node((Gpu(8.0, sharing="time"),))
+    a, b = model("a", alpha_s=10.0), model("b", alpha_s=10.0)
+    sim = start(Cluster(node, (a, b)), [(0.0, 0), (0.0, 1)], Faults((NodeLoss(5.0, 0, 3.0),)))
+    result = ended(sim)
+    assert result.outcome.finish_s.tolist() == [29.0, 29.0]
+    assert result.counters["retries"] == 2
+
+
 def test_a_preempted_node_finishes_what_it_can_within_its_grace() -> None:
     # Both nodes work from 1 to 11. Node 1 is announced to go at 4: with 10 s of grace its batch
     # ends in time, and it is off from 11 until 14 + 6; with 5 s the batch is lost at 9, and node 0

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_clusters import (
+    AT_ONCE,
     FAR_S,
     LONG,
     QUICK,
-    SHARING_IN_SPACE,
     Case,
     Orders,
     cases,
@@ -24,6 +24,7 @@ from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Rules
 
 PARALLEL = ("parallel",)
+NOT_EXCLUSIVE = ("parallel", "processor", "spatial")
 BUSY_S = 40.0
 STEP_S = 0.35
 
@@ -67,7 +68,11 @@ def finish(sim: Simulation) -> None:
 def pin(chosen: Rules, case: Case) -> bool:
     """Whether these rules can run on this cluster."""
     exclusive = any(g.sharing == "exclusive" for g in case.cluster.gpus)
-    return not (exclusive and chosen.scale_out in SHARING_IN_SPACE)
+    slowed = any(g.slows for g in case.cluster.gpus)
+    return not (
+        (exclusive and chosen.scale_out in AT_ONCE)
+        or (slowed and chosen.scale_out == "wait_vs_cold")
+    )
 
 
 @given(cases(), rules(("target_concurrency",)))
@@ -76,7 +81,7 @@ def test_the_books_balance_and_every_request_is_answered(case: Case, chosen: Rul
     finish(drive(case, chosen))
 
 
-@given(cases(PARALLEL), rules(("per_request",)))
+@given(cases(NOT_EXCLUSIVE), rules(("per_request",)))
 @settings(QUICK, max_examples=60)
 def test_the_same_where_requests_start_their_own_instances(case: Case, chosen: Rules) -> None:
     finish(drive(case, chosen))
