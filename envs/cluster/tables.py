@@ -83,12 +83,12 @@ FN = np.dtype(
         ("target_first", "i8"), ("hosted", "i8"), ("turn", "f8"),
         # what an instance takes of a GPU's compute (gpulet.py), what its batches ask for
         ("part", "i8"), ("compute_util", "f8"), ("memory_util", "f8"),
-        # loads that have begun, where their times are noisy
-        ("loads", "i8"),
         # parked layers and lending (layers.py, lending.py)
         ("runtime_s", "f8"), ("lent_s", "f8"), ("lend_after_s", "f8"), ("process_bytes", "i8"),
         ("sandbox_bytes", "i8"), ("image", "i8"), ("kin", "i8"), ("runtime_keep_alive_s", "f8"),
         ("sandbox_keep_alive_s", "f8"), ("held_parked", "i8"),
+        # loads that have begun, where their times are noisy
+        ("loads", "i8"),
     ],
     align=True,
 )  # fmt: skip
