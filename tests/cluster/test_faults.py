@@ -198,7 +198,7 @@ def test_an_exclusive_gpu_is_free_again_after_its_node_was_lost() -> None:
 def test_batches_that_slow_each_other_are_lost_too() -> None:
     # Two models share the GPU's time from 1 on, 10 s of work each. Lost at 5, back at 8, both go
     # on from 9: done at 29. Were the old timers to count, they would be done at 21.
-    node = Node((Gpu(8.0, sharing="time"),))
+    node = Node((Gpu(8.0, sharing="processor"),))
     a, b = model("a", alpha_s=10.0), model("b", alpha_s=10.0)
     sim = start(Cluster(node, (a, b)), [(0.0, 0), (0.0, 1)], Faults((NodeLoss(5.0, 0, 3.0),)))
     result = ended(sim)
