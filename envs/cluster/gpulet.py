@@ -31,15 +31,13 @@ def _parts_short(r, f, g):
 
 @njit
 def has_part(r, f, g):
-    """Whether f's fraction of GPU g is free."""
-    return gpu_at(r["gpu"], g)["spatial"] == 0 or _parts_short(r, f, g)[0] <= 0
+    """Whether f's fraction of GPU g, which is shared in space, is free."""
+    return _parts_short(r, f, g)[0] <= 0
 
 
 @njit
 def may_have_part(r, f, g):
-    """Whether f's fraction of GPU g is free or held by idle instances."""
-    if gpu_at(r["gpu"], g)["spatial"] == 0:
-        return True
+    """Whether f's fraction of GPU g, shared in space, is free or held by idle instances."""
     short, idle = _parts_short(r, f, g)
     return short <= idle
 

@@ -42,7 +42,9 @@ def choose_gpu(r, f, t, limit, k):
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         free = gpu["cap"] - gpu["used"]
-        if free >= bytes_on(r, f, g) and admits(r, f, g, k) and has_part(r, f, g):
+        if gpu["spatial"] and not has_part(r, f, g):
+            continue
+        if free >= bytes_on(r, f, g) and admits(r, f, g, k):
             if r["placement"] == FIRST_FIT:
                 return g
             cost = placement_cost(r, f, g, free)
@@ -53,7 +55,7 @@ def choose_gpu(r, f, t, limit, k):
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         room = gpu["cap"] - gpu["used"] + gpu["evictable"]
-        if not may_have_part(r, f, g):
+        if gpu["spatial"] and not may_have_part(r, f, g):
             continue
         if (room >= bytes_on(r, f, g) or r["futile"]) and admits(r, f, g, k):
             cost = placement_cost(r, f, g, room)
@@ -65,10 +67,13 @@ def choose_gpu(r, f, t, limit, k):
 @njit
 def _clear(r, f, g, t, limit):
     """Make room for f on GPU g; what it takes grows if the last of its family leaves."""
-    if not part_can_be_made(r, f, g, t, limit):
+    spatial = gpu_at(r["gpu"], g)["spatial"]
+    if spatial and not part_can_be_made(r, f, g, t, limit):
         return False
     need = bytes_on(r, f, g)
-    if not make_room(r, g, need, t, limit) or not make_part(r, f, g, t, limit):
+    if not make_room(r, g, need, t, limit):
+        return False
+    if spatial and not make_part(r, f, g, t, limit):
         return False
     return bytes_on(r, f, g) == need or make_room(r, g, bytes_on(r, f, g), t, limit)
 

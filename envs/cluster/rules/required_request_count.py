@@ -29,7 +29,9 @@ def _has_room(r, f):
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         room = gpu["cap"] - gpu["used"] >= bytes_on(r, f, g)
-        if room and admits(r, f, g, NONE) and has_part(r, f, g):
+        if gpu["spatial"] and not has_part(r, f, g):
+            continue
+        if room and admits(r, f, g, NONE):
             return True
     return False
 
