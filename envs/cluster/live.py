@@ -121,7 +121,6 @@ class LiveEngine:
                 raise SpecError(f"function[{f.name}].gpus", f.gpus, "1 (on a real backend)")
         empty = Workload(np.zeros(0), np.zeros(0, np.int32), names, 1.0, source="live")
         self._sim = Simulation([cluster], [empty], rules)
-        self._sim.capabilities = Capabilities(targets=False, capacity=False)
         self._state = self._sim.state
         self._state.effect = np.zeros((1, EFFECT_BUFFER), EFFECT)
         self._count = 0
@@ -132,7 +131,7 @@ class LiveEngine:
         row = self._row
         row["live"], row["horizon"], row["pause"] = 1, np.inf, act is not None
         row["images"] = 0  # no backend parks layers or lends yet
-        self._sim.capabilities = Capabilities(layers=False)
+        self._sim.capabilities = Capabilities(targets=False, capacity=False, layers=False)
         self._orders: list[Effect] = []
         self._resize(capacity)
 

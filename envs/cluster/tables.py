@@ -41,26 +41,31 @@ WARM, COLD, DROPPED, HOST, FAILED, PEER, REMOTE, IN_FLIGHT = 0, 1, 2, 3, 4, 5, 6
 
 FN = np.dtype(
     [
-        # what the spec says
-        ("bytes", "i8"), ("weights", "i8"), ("gib", "f8"), ("weights_gib", "f8"),
-        ("process_s", "f8"), ("fork_s", "f8"), ("warmup_s", "f8"), ("overlap_s", "f8"),
-        ("load_rate", "f8"), ("compression", "f8"), ("family", "i8"), ("shared", "i8"),
-        ("slo_s", "f8"), ("cost", "f8"), ("cost_size", "f8"),
-        ("load_disk_s", "f8"), ("load_host_s", "f8"), ("batch_limit", "i8"), ("concurrency", "i8"),
-        ("load_remote_s", "f8"), ("disk_bytes", "i8"), ("hostable", "i8"),
-        # standing orders (Decision)
-        ("keep_alive_s", "f8"), ("host_keep_alive_s", "f8"),
-        ("prewarm_after_s", "f8"), ("prewarm_keep_s", "f8"), ("eviction_score", "f8"),
-        ("batch_wait_s", "f8"), ("prewarm", "i8"), ("prewarm_host", "i8"),
-        ("min_batch", "i8"), ("max_batch", "i8"), ("max_instances", "i8"), ("drop_head", "i8"),
-        ("gpu_class", "i8"), ("host_eviction_score", "f8"),
         # instances and queue
         ("n", "i8"), ("leaving", "i8"), ("idle", "i8"), ("busy", "i8"), ("loading", "i8"),
+        ("inflight", "i8"), ("queued", "i8"), ("waiting", "i8"),
         ("open_head", "i8"), ("open_tail", "i8"), ("q_head", "i8"), ("q_tail", "i8"),
-        ("queued", "i8"), ("inflight", "i8"), ("waiting", "i8"), ("next_waiting", "i8"),
-        ("freq", "f8"), ("prio", "f8"), ("peers", "i8"), ("order_timer", "f8"),
-        ("batches", "i8"), ("service_s", "f8"),
-        ("hosts", "i8"), ("disks", "i8"), ("batch_timer", "f8"), ("prewarm_timer", "f8"),
+        ("concurrency", "i8"), ("max_batch", "i8"), ("min_batch", "i8"), ("max_instances", "i8"),
+        ("keep_alive_s", "f8"), ("batch_wait_s", "f8"), ("freq", "f8"), ("prio", "f8"),
+        ("cost", "f8"), ("cost_size", "f8"), ("overlap_s", "f8"), ("gpus", "i8"),
+        # what a start moves and holds
+        ("bytes", "i8"), ("shared", "i8"), ("family", "i8"), ("weights", "i8"), ("process_s", "f8"),
+        ("fork_s", "f8"), ("warmup_s", "f8"), ("load_rate", "f8"),
+        # charged to this function since its last decision (reward of its row)
+        ("held", "i8"), ("held_rent", "f8"), ("held_t", "f8"), ("held_price", "f8"),
+        ("held_host", "i8"), ("acc_gib_s", "f8"), ("acc_host_gib_s", "f8"), ("acc_rent", "f8"),
+        ("acc_shadow", "f8"), ("acc_wait_s", "f8"), ("acc_load_s", "f8"), ("acc_drops", "i8"),
+        ("acc_requests", "i8"), ("acc_late", "i8"), ("decision", "i8"), ("slo_s", "f8"),
+        # orders, timers and places in lists that few requests touch
+        ("hosts", "i8"), ("host_keep_alive_s", "f8"), ("gpu_class", "i8"), ("drop_head", "i8"),
+        ("prewarm", "i8"), ("weighted", "i8"), ("placed", "i8"), ("target_n", "i8"),
+        ("batch_timer", "f8"), ("prewarm_timer", "f8"), ("order_timer", "f8"), ("batches", "i8"),
+        ("service_s", "f8"), ("peers", "i8"), ("next_waiting", "i8"), ("parked", "i8"),
+        ("gib", "f8"), ("weights_gib", "f8"), ("load_disk_s", "f8"), ("load_host_s", "f8"),
+        ("load_remote_s", "f8"), ("batch_limit", "i8"), ("disk_bytes", "i8"), ("hostable", "i8"),
+        ("compression", "f8"), ("prewarm_after_s", "f8"), ("prewarm_keep_s", "f8"),
+        ("eviction_score", "f8"), ("prewarm_host", "i8"), ("host_eviction_score", "f8"),
+        ("disks", "i8"),
         # what is known of its traffic (features.py)
         ("arrivals", "i8"), ("gaps", "i8"), ("last_arrival", "f8"), ("last_idle", "f8"),
         ("gap", "f8"), ("gap_bin", "i8"), ("prev_bin", "i8"), ("rate", "f8", (4,)),
@@ -70,38 +75,29 @@ FN = np.dtype(
         # forecast of the gap that runs now, index by age, the plan (rules/hazard.py)
         ("mix", "f8", (EXPERTS,)), ("multiplier", "f8"), ("variant", "i8"), ("index_valid", "i8"),
         ("index", "f4", (AGES,)), ("closing", "f4", (EXPERTS,)),
-        # charged to this function since its last decision (reward of its row)
-        ("held", "i8"), ("held_host", "i8"), ("held_rent", "f8"), ("held_t", "f8"),
-        ("held_price", "f8"), ("acc_gib_s", "f8"), ("acc_host_gib_s", "f8"), ("acc_rent", "f8"),
-        ("acc_shadow", "f8"),
-        ("acc_wait_s", "f8"), ("acc_load_s", "f8"), ("acc_drops", "i8"), ("acc_requests", "i8"),
-        ("acc_late", "i8"), ("decision", "i8"),
-        # GPUs that an instance spans
-        ("gpus", "i8"),
-        # its targets: where they stand, how many by tier, shares of its requests (placed.py)
-        ("target_first", "i8"), ("target_n", "i8"), ("placed", "i8"), ("hosted", "i8"),
-        ("weighted", "i8"), ("turn", "f8"),
-        # that have begun, where load times are noisy
-        ("loads", "i8"),
+        # its targets: where they stand, for host memory, shares of its requests (placed.py)
+        ("target_first", "i8"), ("hosted", "i8"), ("turn", "f8"),
         # parked layers and lending (layers.py, lending.py)
-        ("runtime_s", "f8"), ("lent_s", "f8"), ("lend_after_s", "f8"),
-        ("process_bytes", "i8"), ("sandbox_bytes", "i8"), ("image", "i8"), ("kin", "i8"),
-        ("runtime_keep_alive_s", "f8"), ("sandbox_keep_alive_s", "f8"),
-        ("parked", "i8"), ("held_parked", "i8"),
+        ("runtime_s", "f8"), ("lent_s", "f8"), ("lend_after_s", "f8"), ("process_bytes", "i8"),
+        ("sandbox_bytes", "i8"), ("image", "i8"), ("kin", "i8"), ("runtime_keep_alive_s", "f8"),
+        ("sandbox_keep_alive_s", "f8"), ("held_parked", "i8"),
+        # loads that have begun, where their times are noisy
+        ("loads", "i8"),
     ],
     align=True,
 )  # fmt: skip
+"""What one request touches stands together and first, eight fields a line of the cache."""
 INST = np.dtype(
     [
         ("fn", "i8"), ("node", "i8"), ("gpu", "i8"), ("state", "i8"), ("inflight", "i8"),
-        ("prev", "i8"), ("next", "i8"), ("open", "i8"), ("bound", "i8"),
-        ("source", "i8"), ("phase", "i8"), ("link", "i8"), ("queued", "i8"),
-        ("created", "i8"), ("freq", "f8"), ("last_start", "f8"), ("idle_since", "f8"),
-        ("ready_t", "f8"), ("keep_until", "f8"), ("timer", "f8"),
+        ("prev", "i8"), ("next", "i8"), ("open", "i8"),
+        ("shard", "i8"), ("pinned", "i8"), ("created", "i8"), ("freq", "f8"), ("last_start", "f8"),
+        ("bound", "i8"), ("queued", "i8"), ("disk", "i8"),
+        ("idle_since", "f8"), ("keep_until", "f8"), ("timer", "f8"), ("ready_t", "f8"),
+        ("source", "i8"), ("phase", "i8"), ("link", "i8"), ("legs", "i8"),
         ("left", "f8"), ("rate", "f8"), ("now_rate", "f8"), ("through", "i8"),
-        ("compression", "f8"), ("moves", "i8"), ("disk", "i8"),
-        ("peer_prev", "i8"), ("peer_next", "i8"), ("ends", "f8"),
-        ("owner", "i8"), ("shard", "i8"), ("legs", "i8"), ("pinned", "i8"), ("noise", "f8"),
+        ("compression", "f8"), ("moves", "i8"), ("owner", "i8"), ("peer_prev", "i8"),
+        ("peer_next", "i8"), ("ends", "f8"), ("noise", "f8"),
     ],
     align=True,
 )  # fmt: skip

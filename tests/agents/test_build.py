@@ -77,7 +77,8 @@ def test_equal_nodes_share_a_pool_and_repeat_a_list() -> None:
     listed = config(*SMALL, "cluster=a100x4", "cluster.nodes=2", "cluster.loading=pipelined")
     two = build.build_problem(listed, 0).cluster
     assert two.device_gib == 640.0 and two.all_nodes[1].loading == "pipelined"
-    slow = build.build_problem(config(*SMALL, "cluster.nodes=2", "cluster.boot_s=90"), 0).cluster
+    booting = config(*SMALL, "scenario.ratio=3", "cluster.nodes=2", "cluster.boot_s=90")
+    slow = build.build_problem(booting, 0).cluster
     assert [node.boot_s for node in slow.all_nodes] == [90.0, 90.0]
     with pytest.raises(SpecError, match=r"cluster.nodes = 0"):
         build.build_problem(config(*SMALL, "cluster.nodes=0"), 0)

@@ -57,6 +57,8 @@ class Orders:
 
     case: Case
     rules: Rules
+    places: bool = True
+    """Whether targets and wanted nodes are among them."""
     rng: np.random.Generator = field(init=False)
     tick: int = 0
 
@@ -86,9 +88,10 @@ class Orders:
         }
         found = {name: v for name, v in drawn.items() if self.rng.random() < 0.7}
         self.tick += 1
-        if self.tick % 3 == 1:  # at the same ticks in all rows: a table replaces that of all
+        # At the same ticks in all rows: a table replaces that of all.
+        if self.places and self.tick % 3 == 1:
             found["targets"] = self.targets()
-        if self.tick % 2 == 0:
+        if self.places and self.tick % 2 == 0:
             found["nodes_wanted"] = pick([-1, 0, 1, 1, 2, 9], len(self.case.cluster.kinds))
         return found
 
@@ -109,12 +112,15 @@ class Orders:
     def last(self) -> dict[str, Any]:
         """Orders under which everything that waits can be served."""
         n = len(self.case.cluster.functions)
-        return {
+        found: dict[str, Any] = {
             "min_batch": np.full(n, 2), "batch_wait_s": np.full(n, 1.0), "max_batch": np.full(n, 2),
             "max_instances": np.full(n, 50), "prewarm": np.zeros(n, int),
-            "gpu_class": np.full(n, -1), "targets": {"function": np.zeros(0, int)},
-            "nodes_wanted": np.full(len(self.case.cluster.kinds), 99),
+            "gpu_class": np.full(n, -1),
         }  # fmt: skip
+        if self.places:
+            found["targets"] = {"function": np.zeros(0, int)}
+            found["nodes_wanted"] = np.full(len(self.case.cluster.kinds), 99)
+        return found
 
 
 def links() -> st.SearchStrategy[Link]:

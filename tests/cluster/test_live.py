@@ -63,7 +63,7 @@ def test_live_mode_gives_the_outcome_of_the_simulation(case: Case, chosen: Rules
     case, chosen = diskful(unlinked(case)), replace(chosen, time_quantum_s=0.0)
     sim = Simulation([case.cluster], [case.workload], chosen)
     real = FakeBackend(case.cluster, case.workload, chosen)
-    mine, theirs = Orders(case, chosen), Orders(case, chosen)
+    mine, theirs = Orders(case, chosen, places=False), Orders(case, chosen, places=False)
     now = 0.0
     while now < END_S:
         sim.apply(as_decision(mine.next()))
@@ -107,7 +107,7 @@ def test_no_request_stays_without_an_answer_when_loads_and_workers_fail(
         return
     case, chosen = unlinked(case), replace(chosen, time_quantum_s=0.0)
     real = FakeBackend(case.cluster, case.workload, chosen, one_in_five, case.seed)
-    orders = Orders(case, chosen)
+    orders = Orders(case, chosen, places=False)
     now = 0.0
     while now < END_S:
         real.apply(as_decision(orders.next()))
