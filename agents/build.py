@@ -22,6 +22,8 @@ from stoker.baselines.base import Policy
 from stoker.baselines.registry import load_policy
 from stoker.envs import workload as traffic
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.faults import FaultRates, Faults
+from stoker.envs.cluster.faults import draw as draw_faults
 from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Objective
 from stoker.envs.workload import Workload, to_gpu
 
@@ -41,6 +43,8 @@ class Problem:
 
     cluster: Cluster
     workload: Workload
+    faults: Faults | None = None
+    """What goes wrong; None = nothing."""
 
 
 def build_problem(cfg: ConfigNode, seed: int, ratio: float | None = None) -> Problem:
@@ -61,10 +65,10 @@ def build_problems(
     ratios: Sequence[float],
     loaded: tuple[Workload, tuple[Function, ...]] | None = None,
 ) -> list[Problem]:
-    """Build one problem a memory ratio, all over the same traffic and functions.
+    """Build one problem a memory ratio, all over the same traffic, functions and faults.
 
     Args:
-        cfg: a config with the nodes workload, scenario and cluster.
+        cfg: a config with the nodes workload, scenario and cluster, and perhaps faults.
         seed: of the traffic, the draw of functions and the mapping to models.
         ratios: replace the scenario's memory ratio, one a problem.
         loaded: of `build_workload` with this seed, if at hand.
@@ -74,10 +78,23 @@ def build_problems(
     workload = shape_traffic(workload, scenario, seed)
     functions = map_functions(workload, functions, scenario, seed)
     node = plain(cfg["cluster"])
+    made = [build_cluster(node, {**scenario, "ratio": r}, workload, functions) for r in ratios]
     return [
-        Problem(build_cluster(node, {**scenario, "ratio": ratio}, workload, functions), workload)
-        for ratio in ratios
+        Problem(cluster, workload, build_faults(cfg.get("faults"), cluster, workload, seed))
+        for cluster in made
     ]
+
+
+def build_faults(
+    node: ConfigNode | None, cluster: Cluster, workload: Workload, seed: int
+) -> Faults | None:
+    """Draw what goes wrong in a problem; None where nothing can."""
+    if node is None:
+        return None
+    rates = _build("faults", FaultRates, plain(node))
+    if rates == FaultRates(retry=rates.retry):
+        return None
+    return draw_faults(np.random.default_rng([seed, 6]), cluster, workload.horizon_s, rates)
 
 
 def build_workload(node: ConfigNode, seed: int) -> tuple[Workload, tuple[Function, ...]]:

@@ -75,12 +75,14 @@ def judge(
 
 def bounds(cases: Sequence[Case], warmup_s: float, progress: Progress) -> Rows:
     """Compute the clairvoyant bound of every case."""
+    from stoker.baselines.bounds.best_case import best_case
     from stoker.baselines.bounds.lagrangian import lower_bound
 
     task = progress.add_task(BOUND, total=len(cases))
     rows: Rows = []
     for case in cases:
-        cluster, workload = case.problem.cluster, case.problem.workload
+        problem = case.problem
+        cluster, workload = best_case(problem.cluster, problem.workload, problem.faults)
         began = time.perf_counter()
         if warmup_s > 0.0:
             workload = workload.window(warmup_s, workload.horizon_s)

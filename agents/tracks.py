@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from stoker.agents.build import Problem, build_problems, build_workload, plain
@@ -24,6 +25,7 @@ from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.outcome import Bill, Outcome, Result
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Objective
+from stoker.envs.cluster.telemetry import Telemetry
 
 ROWS_AT_ONCE = 8
 THREADS = 2
@@ -84,6 +86,7 @@ def build_cases(
         for name, node in _variants(cfg):
             wanted = [plain(node)["ratio"]] if ratios is None else list(ratios)
             changed = {"workload": cfg["workload"], "scenario": node, "cluster": cfg["cluster"]}
+            changed["faults"] = cfg.get("faults")
             problems = build_problems(changed, seed, wanted, loaded)
             trace = loaded[0].source.split(";")[0]
             part = node["part"]
@@ -169,25 +172,30 @@ def results_of(
         track=track,
         warmup_s=warmup_s,
         threads=THREADS,
+        faults=[problem.faults for problem in problems],
+        heed=True,
     )
     policy.reset(clusters[0], len(clusters))
     foresee = getattr(policy, "foresee", None)
     if foresee is not None:
         foresee(sim)
-    opening: list[Result] | None = None
-    now = 0.0
+    opening: dict[int, Result] = {}
+    telemetry = Telemetry([problem.faults for problem in problems])
+    now, status = np.zeros(len(clusters)), np.zeros(len(clusters), np.int64)
     while not sim.over.all():
-        sim.apply(policy.decide(sim.snapshot()))
-        now += policy.tick_s
-        if opening is None and warmup_s < now:
-            _advance(sim, act, warmup_s)
-            opening = [sim.result(k) for k in range(len(clusters))]
-        _advance(sim, act, now)
+        sim.apply(policy.decide(telemetry.see(sim.snapshot())))
+        now[status != engine.NOTICED] += policy.tick_s
+        if len(opening) < len(clusters) and np.any(warmup_s < now):
+            status = _advance(sim, act, np.minimum(now, warmup_s))
+            for k in np.flatnonzero((warmup_s < now) & (status != engine.NOTICED)).tolist():
+                if k not in opening:
+                    opening[k] = sim.result(k)
+        status = _advance(sim, act, now)
     ends = [sim.result(k) for k in range(len(clusters))]
     ends = [_at_true_price(end, wait_factor) for end in ends]
     use = link_use(sim)
-    if warmup_s > 0.0 and opening is not None:
-        ends = [_since(end, start, warmup_s) for end, start in zip(ends, opening, strict=True)]
+    if warmup_s > 0.0:
+        ends = [_since(end, opening[k], warmup_s) for k, end in enumerate(ends)]
     return [Run(end, share) for end, share in zip(ends, use, strict=True)]
 
 
@@ -200,11 +208,15 @@ def link_use(sim: Simulation) -> list[float]:
     return list(np.array(busy_s) / (slots * np.maximum(rows["now"], 1e-9)))
 
 
-def _advance(sim: Simulation, act: Any, until_s: float) -> None:
-    """Run to a time; a policy that has `act` decides whenever a function becomes idle."""
+def _advance(sim: Simulation, act: Any, until_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Run each row to its time or its next notice; return the states. Shape: (B,)
+
+    A policy that has `act` decides whenever a function becomes idle.
+    """
     status = sim.run(until_s)
     while act is not None and np.any(status == engine.PAUSED):
         status = sim.run(until_s, act(sim.pending.observation))
+    return status
 
 
 def _told(cluster: Cluster, factor: float) -> Cluster:

@@ -15,6 +15,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.faults import FaultRates, Faults, draw
 from stoker.envs.cluster.idle import TERMS
 from stoker.envs.cluster.observe import K
 from stoker.envs.cluster.observe_all import BOUND, TICK, C, expire_hosts, observe_ticks
@@ -65,6 +66,8 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         warmup_s: start of every episode, run under "keep all, evict under pressure" and left out
             of rewards and scores.
         same_trace_groups: so many neighbouring rows share every problem.
+        faults: how often what goes wrong, drawn anew every episode; None = nothing. Observations
+            are never late.
         copy: hand out a copy of the observation; False = one of two buffers that alternate.
         threads: over the rows.
     """
@@ -84,6 +87,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         slo_rate: float = 1.0,
         warmup_s: float = 0.0,
         same_trace_groups: int = 1,
+        faults: FaultRates | None = None,
         copy: bool = True,
         threads: int = 1,
     ) -> None:
@@ -93,6 +97,9 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         self._check(num_envs, tick_s, weights or {}, warmup_s, same_trace_groups)
         self.num_envs, self.tick_s, self.warmup_s = num_envs, tick_s, warmup_s
         self.threads, self.copy = threads, copy
+        self.fault_rates = faults
+        if faults is not None and (any(faults.telemetry_delay_s) or faults.telemetry_loss):
+            raise SpecError("faults.telemetry_delay_s, telemetry_loss", faults, "0 here")
         self.weights = {**dict.fromkeys(COSTS, 1.0), **(weights or {})}
         self.slo = SloMultipliers(num_envs, slo_target, slo_rate)
         width = self.slots * (1 + K) + C
@@ -103,6 +110,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         self._sim: Simulation | None = None
         self.streams = RowStreams(self.problems, num_envs, same_trace_groups)
         self._buffers = [np.zeros((num_envs, width), np.float32) for _ in range(2)]
+        self._faults: list[Faults | None] = [None] * num_envs
         self._tick = np.zeros((num_envs, len(TICK)))
         self._masks = np.zeros((num_envs, self.slots, ACTIONS), np.bool_)
         self._scratch = np.zeros(len(TERMS))
@@ -199,17 +207,19 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
             raise SpecError("rules.plan", self.rules.plan, "decision (the agent plans)")
 
     def _draw(self, k: int) -> tuple[Cluster, Workload]:
-        """Draw the problem of row k's present episode, and its SLO target after it."""
+        """Draw the problem of row k's present episode, after it its SLO target and its faults."""
         cluster, workload, rng = self.streams.draw(k)
         if self.warmup_s >= workload.horizon_s:
             raise SpecError("warmup_s", self.warmup_s, f"< {workload.horizon_s:g} (the horizon)")
         self.slo.start(k, rng)
+        if self.fault_rates is not None:
+            self._faults[k] = draw(rng, cluster, workload.horizon_s, self.fault_rates)
         return cluster, workload
 
     def _load(self, k: int, cluster: Cluster, workload: Workload) -> None:
         """Give row k a problem and run its warm-up."""
         sim = self.sim
-        sim.load(k, cluster, workload, warmup_s=self.warmup_s)
+        sim.load(k, cluster, workload, warmup_s=self.warmup_s, faults=self._faults[k])
         sim.run_row(k, self.warmup_s)
         fn = sim.state.fn[k, : len(cluster.functions)]
         cold = fn["load_disk_s"] * (1.0 + sim.state.rows[k]["load_price"])

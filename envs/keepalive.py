@@ -165,8 +165,8 @@ class KeepAliveEnv(gym.Env[NDArray[np.float32], Any]):
 
     ## Arguments
     `view`, `problems`, `max_functions`, `tick_s`, `rules`, `weights`, `slo_target`, `slo_rate`,
-    `warmup_s`, `same_trace_groups`, `copy`, `threads`: see `ClusterVectorEnv`; those of the
-    function view: see `FunctionVectorEnv`.
+    `warmup_s`, `same_trace_groups`, `faults`, `copy`, `threads`: see `ClusterVectorEnv`; those of
+    the function view: see `FunctionVectorEnv`.
 
     ## Version History
     * v0: first version.

@@ -3,7 +3,8 @@
 Of each class the nodes of lowest number are wanted. One that is not drains: it takes no new
 instance and no new batch, what is idle leaves at once and to nowhere, what works (or loads, or has
 claimed a turn on an exclusive GPU) finishes; then it is off and its host copies are lost. One that
-is wanted again while it drains is up at once; one that is off comes up after its `boot_s`.
+is wanted again while it drains is up at once; one that is off comes up after its `boot_s`. One that
+is to be preempted drains likewise, and one that is lost stays off, wanted or not (losses.py).
 
 Units: seconds.
 """
@@ -36,7 +37,7 @@ def _is_on(inst, n):
 
 
 @njit
-def _set_closed(r, n, flag):
+def set_closed(r, n, flag):
     """Close (1) or open (0) the GPUs of node n; count the instances that leave with them."""
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
@@ -52,7 +53,7 @@ def _set_closed(r, n, flag):
 def _drain(r, n, t):
     """Take no more on node n and let go what is idle there."""
     node_at(r["node"], n)["state"] = DRAINING
-    _set_closed(r, n, 1)
+    set_closed(r, n, 1)
     for i in range(r["insts"]):
         inst = inst_at(r["inst"], i)
         if _is_on(inst, n):
@@ -73,7 +74,7 @@ def _drain(r, n, t):
 def come_up(r, n, t):
     """Node n is there."""
     node_at(r["node"], n)["state"] = UP
-    _set_closed(r, n, 0)
+    set_closed(r, n, 0)
     count_off(r, t)
 
 
@@ -107,7 +108,8 @@ def _take_down(r, n, t):
 def follow_orders(r, t):
     """Bring every node to where the standing orders want it."""
     for n in range(r["nodes"]):
-        if node_at(r["node"], n)["wanted"]:
+        node = node_at(r["node"], n)
+        if node["wanted"] and node["noticed"] == 0 and node["lost"] == 0:
             _bring_up(r, n, t)
         else:
             _take_down(r, n, t)

@@ -23,9 +23,11 @@ CHOICES = {
     "rules.frequency": ("function", "instance"),
     "rules.clock": ("max", "assign"),
     "link.discipline": ("fair", "fifo"),
-    "gpu.sharing": ("parallel", "exclusive"),
+    "gpu.sharing": ("parallel", "exclusive", "processor", "spatial"),
+    "gpu.interference": ("none", "linear", "excess"),
     "node.loading": ("sequential", "pipelined"),
     "node.demotion": ("instant", "copy"),
+    "slow.link": ("disk", "pcie", "nvlink", "network"),
     "objective.billing": ("memory", "gpu", "node"),
 }  # fmt: skip
 

@@ -98,7 +98,7 @@ class IdlePlan:
 class Snapshot:
     """What a policy sees at one instant; arrays may be views, valid until the next step.
 
-    Figures are taken at `now_s`; `age_s` says how old the oldest of them is.
+    `now_s` is the clock, and figures are `age_s` old: 0, unless telemetry is late (faults.py).
     """
 
     now_s: Floats

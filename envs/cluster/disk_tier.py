@@ -122,6 +122,21 @@ def give_up_disk(r, i, t):
 
 
 @njit
+def wipe_disk(r, n):
+    """Everything on the limited disk of node n, which no load uses any more, is lost."""
+    node = node_at(r["node"], n)
+    if node["disk_cap"] == NONE:
+        return
+    for f in range(r["fns"]):
+        copy, fn = copy_of(r, n, f), fn_at(r["fn"], f)
+        if copy["disk"] == THERE and fn["weights"] > 0:
+            unlist_copy(r, r["nodes"] + n, f)
+            copy["disk"] = ABSENT
+            fn["disks"] -= 1
+    node["disk_used"] = node["disk_loose"] = 0
+
+
+@njit
 def in_one_go(r, i):
     """Whether the weights of instance i pass through the host in chunks (loading=pipelined)."""
     inst = inst_at(r["inst"], i)

@@ -14,11 +14,13 @@ from stoker.envs.cluster.events import (
     BATCH,
     DONE,
     EXPIRE,
+    FAULT,
     HOST_EXPIRE,
     LINK,
     NODE,
     PHASE,
     PREWARM,
+    SLOW_DONE,
     pop,
 )
 from stoker.envs.cluster.floors import take_up, uphold
@@ -33,6 +35,7 @@ from stoker.envs.cluster.jit import entry, hot, njit
 from stoker.envs.cluster.layers import parkable, review_layer, review_layers
 from stoker.envs.cluster.links import finished, leave, relink
 from stoker.envs.cluster.loading import fetch_host, make_ready, next_phase
+from stoker.envs.cluster.losses import STRUCK, strike
 from stoker.envs.cluster.order import rescore
 from stoker.envs.cluster.placed import may_expire, standing
 from stoker.envs.cluster.power import part
@@ -40,6 +43,7 @@ from stoker.envs.cluster.requests import dequeue, drop
 from stoker.envs.cluster.scaling import fits, prewarm, scale, serve_waiting, wait_for_memory
 from stoker.envs.cluster.service import _claim, _run, arrive, complete, dispatch
 from stoker.envs.cluster.slots import give_free
+from stoker.envs.cluster.slowing import end_batch
 from stoker.envs.cluster.span_loads import leg_over
 from stoker.envs.cluster.tables import (
     FETCHING,
@@ -52,8 +56,9 @@ from stoker.envs.cluster.tables import (
     node_at,
 )
 
-RUNNING, PAUSED, FULL_INSTANCES, FULL_HEAP, OVER = 0, 1, 2, 3, 4
-"""Why the loop returned: time reached, a decision is due, a buffer must grow, horizon passed."""
+RUNNING, PAUSED, FULL_INSTANCES, FULL_HEAP, OVER, NOTICED = 0, 1, 2, 3, 4, 5
+"""Why the loop returned: time reached, a decision is due, a buffer must grow, horizon passed, nodes
+come or go and orders may be given."""
 RESERVE = 64
 """Heap places kept free for the events that one event can cause beside completions."""
 
@@ -129,7 +134,12 @@ def _after_phase(r, i, t):
 def _handle(r, kind, a, b, t):
     """Handle one event."""
     if kind == DONE:
-        complete(r, a, b, t)
+        if a != NONE:  # else lost meanwhile
+            complete(r, a, b, t)
+    elif kind == SLOW_DONE:
+        head, n = end_batch(r, a, b, t)
+        if head != NONE:
+            complete(r, head, n, t)
     elif kind == PHASE:
         inst = inst_at(r["inst"], a)
         if (inst["created"] & 0x7FFFFFFF) == b:
@@ -160,6 +170,8 @@ def _handle(r, kind, a, b, t):
     elif kind == NODE:
         if node_at(r["node"], a)["stamp"] == b:
             come_up(r, a, t)
+    elif kind == FAULT:
+        strike(r, t)
     else:  # ORDER: the waiting functions are looked at after every event
         fn_at(r["fn"], a)["order_timer"] = math.inf
 
@@ -173,6 +185,22 @@ def serve_queue(r, f, t):
 
 
 @njit
+def _go_on(r, t):
+    """Go on where slots ran out, or nodes have come or gone; return whether to tell the policy."""
+    struck = r["starved"] == STRUCK
+    r["starved"] = 0
+    for f in range(r["fns"] if struck else 0):
+        fn = fn_at(r["fn"], f)
+        if fn["queued"] > 0:
+            serve_queue(r, f, t)
+        if r["drop_overload"] and standing(fn) == 0 and not r["starved"]:
+            while fn["queued"] > 0:
+                drop(r, dequeue(r, f), t)
+    serve_waiting(r, t)
+    return struck and r["heed"] == 1
+
+
+@njit
 def advance(r, until):
     """Process everything before `until` (and at it, once the horizon is reached)."""
     last = until >= r["horizon"]
@@ -180,11 +208,12 @@ def advance(r, until):
     while True:
         if r["free_n"] < r["spans"] + parkable(r):
             return FULL_INSTANCES
-        if r["heap_cap"] - r["heap_n"] < r["queued"] + r["fns"] + RESERVE + parkable(r):
+        used = r["heap_n"] + r["slowed_n"]
+        if r["heap_cap"] - used < r["queued"] + r["fns"] + RESERVE + parkable(r):
             return FULL_HEAP
-        if r["starved"]:  # slots ran out in the middle of an event: go on where it stopped
-            r["starved"] = 0
-            serve_waiting(r, r["now"])
+        if r["starved"]:
+            if _go_on(r, r["now"]):
+                return NOTICED
             continue
         if r["pending"] != NONE:
             return PAUSED
@@ -209,7 +238,7 @@ def advance(r, until):
             q = r["next_req"]
             r["next_req"] = q + 1
             arrive(r, q, arrival)
-        if r["wait_head"] != NONE:
+        if r["wait_head"] != NONE and r["starved"] != STRUCK:
             serve_waiting(r, r["now"])
 
 
@@ -281,6 +310,8 @@ def obey_rows(rows):
         r = rows[k]
         if r["status"] == OVER:
             continue
+        if r["status"] == NOTICED:
+            r["status"] = RUNNING
         if r["placing"]:
             take_up(r, r["now"])
             follow_orders(r, r["now"])

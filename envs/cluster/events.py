@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.jit import hot, njit
-from stoker.envs.cluster.tables import event_at
+from stoker.envs.cluster.tables import NONE, event_at
 
-DONE, PHASE, LINK, EXPIRE, HOST_EXPIRE, PREWARM, BATCH, ORDER, NODE = 0, 1, 2, 3, 4, 5, 6, 7, 8
+DONE, SLOW_DONE, PHASE, LINK, EXPIRE, HOST_EXPIRE, PREWARM, BATCH, ORDER, NODE, FAULT = range(11)
 """Kinds, in the order in which events of one instant are handled; arrivals come after them all."""
 KIND_BITS = 48
 
@@ -71,3 +71,46 @@ def pop(r):
         at = child
     here = event_at(heap, at)
     here["t"], here["key"], here["a"], here["b"] = t, key, a, b
+
+
+@njit
+def scheduled(r, kind, a, b):
+    """Place in the heap of an event, or NONE."""
+    for k in range(r["heap_n"]):
+        event = event_at(r["heap"], k)
+        if event["key"] >> KIND_BITS == kind and event["a"] == a and event["b"] == b:
+            return k
+    return NONE
+
+
+@njit
+def _precedes(r, a, b):
+    """Whether the event at place a comes before the one at place b."""
+    one, other = event_at(r["heap"], a), event_at(r["heap"], b)
+    return one["t"] < other["t"] or (one["t"] == other["t"] and one["key"] < other["key"])
+
+
+@njit
+def _swap(r, a, b):
+    one, other = event_at(r["heap"], a), event_at(r["heap"], b)
+    one["t"], other["t"] = other["t"], one["t"]
+    one["key"], other["key"] = other["key"], one["key"]
+    one["a"], other["a"] = other["a"], one["a"]
+    one["b"], other["b"] = other["b"], one["b"]
+
+
+@njit
+def reschedule(r, at, t):
+    """Let the event at a place of the heap happen at t instead."""
+    event_at(r["heap"], at)["t"] = max(t, r["now"])
+    while at > 0 and _precedes(r, at, (at - 1) >> 1):
+        _swap(r, at, (at - 1) >> 1)
+        at = (at - 1) >> 1
+    while 2 * at + 1 < r["heap_n"]:
+        child = 2 * at + 1
+        if child + 1 < r["heap_n"] and _precedes(r, child + 1, child):
+            child += 1
+        if not _precedes(r, child, at):
+            break
+        _swap(r, child, at)
+        at = child

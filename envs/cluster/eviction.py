@@ -177,16 +177,35 @@ def _scan(r, g, t, limit):
 
 
 @njit
+def index_is_below(r, place, t, limit):
+    """Whether the function at a place of the order has an index below `limit`."""
+    return _score(r, place, t) < limit
+
+
+@njit
 def evictable_below(r, g, t, limit):
     """Idle bytes on GPU g, not shared, of functions whose index is below `limit`."""
     total = 0
     for k in range(gpu_at(r["gpu"], g)["listed"]):
         place = place_of(r, g, k)
-        if _score(r, place, t) < limit:
+        if index_is_below(r, place, t, limit):
             f = place["fn"]
             fn = fn_at(r["fn"], f)
             total += slot_of(r, g, f)["idle"] * (fn["bytes"] - fn["shared"])
     return total
+
+
+@njit
+def _evict_least(r, g, t, limit):
+    """Evict an idle instance of least index, below `limit`; return whether there is one."""
+    f, least = _scan(r, g, t, limit)
+    if f == NONE:
+        return False
+    r["evictions"] += 1
+    remove_instance(r, idle_on(r, f, g), t)
+    # the unbiased index: a policy that inflates its multipliers must not inflate the price
+    move_price(r, t, least / fn_at(r["fn"], f)["multiplier"])
+    return True
 
 
 @njit
@@ -195,13 +214,28 @@ def _evict_scan(r, g, target, t, limit):
     gpu = gpu_at(r["gpu"], g)
     before = gpu["used"]
     while before - gpu["used"] < target:
-        f, least = _scan(r, g, t, limit)
-        if f == NONE:
+        if not _evict_least(r, g, t, limit):
             break
-        r["evictions"] += 1
-        remove_instance(r, idle_on(r, f, g), t)
-        # the unbiased index: a policy that inflates its multipliers must not inflate the price
-        move_price(r, t, least / fn_at(r["fn"], f)["multiplier"])
+
+
+@njit
+def evict_one(r, g, t, limit):
+    """Evict the idle instance on GPU g that goes first (heap rules: whatever the limit), if any."""
+    if r["eviction"] >= FIRST_SCAN:
+        return _evict_least(r, g, t, limit)
+    best = NONE
+    least = math.inf
+    for k in range(gpu_at(r["gpu"], g)["listed"]):
+        f = listed_fn(r, g, k)
+        prio = fn_at(r["fn"], f)["prio"]
+        if slot_of(r, g, f)["idle"] > 0 and (best == NONE or prio < least):
+            best, least = f, prio
+    if best == NONE:
+        return False
+    r["clock"] = least if r["clock_assign"] else max(r["clock"], least)
+    r["evictions"] += 1
+    remove_instance(r, idle_on(r, best, g), t)
+    return True
 
 
 @hot

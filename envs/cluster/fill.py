@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stoker.envs.cluster.spec import CHOICES, GIB, Cluster, Function, Gpu, Link, Node, Rules
-from stoker.envs.cluster.tables import NONE, THERE
+from stoker.envs.cluster.tables import EXCESS, LINEAR, NONE, PROCESSOR, THERE, WHOLE
 
 if TYPE_CHECKING:
     from stoker.envs.cluster.state import State
@@ -22,6 +22,7 @@ Records = NDArray[Any]
 
 UNBOUNDED = 2**62
 """Bytes of a memory without limit."""
+SLOWS = {"none": 0, "linear": LINEAR, "excess": EXCESS}
 MS = 1000.0
 LEAST_MB = 1e-9
 """Size that a function of no size counts with in priorities."""
@@ -66,6 +67,9 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
     table["cost_size"] = np.maximum(table["gib"] * 1024.0, LEAST_MB)
     table["batch_limit"] = table["max_batch"] = [f.max_batch for f in specs]
     table["concurrency"] = [f.concurrency for f in specs]
+    table["part"] = [max(int(f.gpu_fraction * WHOLE), 1) for f in specs]
+    for name in ("compute_util", "memory_util"):  # None: no GPU asks for it
+        table[name] = [getattr(f, name) or 0.0 for f in specs]
 
 
 def fill_images(table: Records, cluster: Cluster) -> None:
@@ -149,8 +153,15 @@ def fill_gpu(record: Any, gpu: Gpu, cluster: Cluster) -> None:
     wait = cluster.objective.wait_usd_s
     record["cap"] = to_bytes(gpu.memory_gib)
     record["exclusive"] = gpu.sharing == "exclusive"
+    record["spatial"] = gpu.sharing == "spatial"
+    record["slows"] = SLOWS[gpu.interference]
+    if gpu.sharing == "processor":
+        record["slows"] = PROCESSOR
+    if gpu.coefficients:
+        record["coefficients"] = gpu.coefficients
     record["byte_rent"] = gpu.usd_gib_s / wait / GIB if wait else 0.0
-    record["run_head"] = record["run_tail"] = record["last"] = NONE
+    for name in ("run_head", "run_tail", "last", "slowed_head", "slowed_tail", "due"):
+        record[name] = NONE
 
 
 def fill_link(record: Any, link: Link) -> None:

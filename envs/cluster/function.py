@@ -74,6 +74,13 @@ class Function:
     gpus: int = 1
     """GPUs of one class on one node that an instance spans (tensor parallel degree): it holds
     device_gib / gpus on each, and service times are those of the whole instance."""
+    gpu_fraction: float = 1.0
+    """Of a GPU shared in space: what an instance holds, and at which service times are given."""
+    compute_util: float | None = None
+    """Compute of the whole GPU that a running batch uses (gpulet: of the L2 cache); needed where
+    GPUs have interference."""
+    memory_util: float | None = None
+    """Memory bandwidth of the whole GPU that it uses; likewise."""
     runtime: str = ""
     """The image that its process is of: functions of one runtime can take over each other's
     processes, parked (RainbowCake) or lent (Pagurus); without a name it is its own alone."""
@@ -106,6 +113,12 @@ class Function:
         for name in ("max_batch", "concurrency"):
             if not getattr(self, name) >= 1:
                 self._refuse(name, "an integer >= 1")
+        if not 0.0 < self.gpu_fraction <= 1.0:
+            self._refuse("gpu_fraction", "> 0, <= 1")
+        for name in ("compute_util", "memory_util"):
+            used = getattr(self, name)
+            if used is not None and not 0.0 <= used <= 1.0:
+                self._refuse(name, "0..1")
         if self.gpus not in range(1, MOST_GPUS + 1):
             self._refuse("gpus", f"an integer, 1..{MOST_GPUS}")
         if self.gpus > 1 and self.shared_gib > 0.0:

@@ -6,7 +6,7 @@ Shapes: B rows, K features, E experts.  Units: seconds (rewards are in units of 
 from __future__ import annotations
 
 from stoker.envs.cluster.bill import charge
-from stoker.envs.cluster.engine import OVER, PAUSED, advance, close
+from stoker.envs.cluster.engine import NOTICED, OVER, PAUSED, advance, close
 from stoker.envs.cluster.features import UNIT_EDGE
 from stoker.envs.cluster.idleness import plan_idle
 from stoker.envs.cluster.jit import entry, njit
@@ -101,7 +101,7 @@ def step_rows(rows, first, last, until, acting, plan, books):
             if not acting:
                 continue
             _act(r, k, mix, multiplier, variant)
-        if r["status"] == OVER:
+        if r["status"] == OVER or r["status"] == NOTICED:
             continue
         r["status"] = advance(r, until[k])
         if r["status"] == PAUSED:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-from stoker.envs.cluster.bill import touch_gpu
 from stoker.envs.cluster.disk_tier import give_up_disk
 from stoker.envs.cluster.effects import DROP, effect
 from stoker.envs.cluster.events import EXPIRE, PHASE, push, quantize
@@ -25,7 +24,13 @@ from stoker.envs.cluster.placed import host_open, loosen, must_leave, parted, re
 from stoker.envs.cluster.power import part
 from stoker.envs.cluster.rules.wait_vs_cold import leave_peers
 from stoker.envs.cluster.slots import give_free, take_free
-from stoker.envs.cluster.spans import begin_work, end_work, leave_gpus, no_more_idle
+from stoker.envs.cluster.spans import (
+    begin_work,
+    end_work,
+    leave_gpus,
+    no_more_idle,
+    stop_loading,
+)
 from stoker.envs.cluster.tables import (
     ABSENT,
     FETCHING,
@@ -180,7 +185,7 @@ def _leave_idle(r, i):
 
 @njit
 def lose_instance(r, i, t):
-    """A real backend has lost instance i, which starts up or has no work in flight."""
+    """Instance i, which starts up or has no work in flight and is not pinned, is lost."""
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
     n = inst["node"]
@@ -188,7 +193,7 @@ def lose_instance(r, i, t):
     if inst["state"] == FETCHING:
         drop_host(r, n, inst["fn"], t, False)
     elif inst["state"] == STARTING:
-        touch_gpu(r, inst["gpu"], t)["loading"] -= 1
+        stop_loading(r, i, t)
         fn["loading"] -= 1
         r["loads_now"] -= 1
         if inst["source"] == HOST:

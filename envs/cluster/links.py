@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 
-from stoker.envs.cluster.events import LINK, PHASE, push, quantize
+from stoker.envs.cluster.events import LINK, PHASE, push, quantize, reschedule, scheduled
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.tables import NONE, gpu_at, inst_at, link_at
+from stoker.envs.cluster.tables import NONE, event_at, gpu_at, inst_at, link_at
 
 DONE_S = 1e-9
 """A load with less than this left to do is over, or less than a few ulps of the clock."""
@@ -129,6 +129,7 @@ def _serve_fifo(r, link, i, t):
         _pass(r, i, inst["through"], 1)
         rate = min(rate, _passing_rate(r, inst))
         _share_others(r, inst["link"], i, inst["through"], t)
+    inst["now_rate"] = rate
     seconds = inst["left"] / rate
     link["busy_s"] += seconds
     push(r, quantize(r, t + seconds), PHASE, i, inst["created"] & 0x7FFFFFFF)
@@ -166,7 +167,8 @@ def join(r, l, through, i, n_bytes, ceiling, t):
     """Put load i (`n_bytes` at no more than `ceiling` bytes/s) on link l, and `through` another."""
     link = link_at(r["link"], l)
     inst = inst_at(r["inst"], i)
-    inst["link"], inst["through"], inst["left"], inst["rate"] = l, through, n_bytes, ceiling
+    inst["link"], inst["through"], inst["rate"] = l, through, ceiling
+    inst["left"] = n_bytes * inst_at(r["inst"], inst["owner"])["noise"]
     link["bytes"] += n_bytes
     if link["fifo"] == 0:
         if link["active"] == 0:
@@ -238,3 +240,60 @@ def relink(r, l, stamp, t):
     """The timer of a fair link fired a rounding error too early: set it again."""
     if (link_at(r["link"], l)["stamp"] & 0x7FFFFFFF) == stamp:
         _share(r, l, t)
+
+
+@njit
+def _settle_again(r, l, t):
+    """Time the loads in service on a fifo link anew."""
+    link = link_at(r["link"], l)
+    i = link["head"]
+    while i != NONE:
+        inst = inst_at(r["inst"], i)
+        rate = min(link["rate"], inst["rate"])
+        if inst["through"] != NONE:
+            rate = min(rate, _passing_rate(r, inst))
+        k = scheduled(r, PHASE, i, inst["created"] & 0x7FFFFFFF)
+        before_s = event_at(r["heap"], k)["t"] - t
+        left_s = before_s * inst["now_rate"] / rate
+        link["busy_s"] += left_s - before_s
+        inst["now_rate"] = rate
+        reschedule(r, k, quantize(r, t + left_s))
+        i = inst["next"]
+
+
+@njit
+def _time_again(r, l, t):
+    """The rate of link l, or of one that its loads pass through, has changed."""
+    if link_at(r["link"], l)["fifo"]:
+        _settle_again(r, l, t)
+    else:
+        _share_again(r, l, t)
+
+
+@njit
+def set_rate(r, l, rate, t):
+    """Link l moves so many bytes a second from t on; loads in progress go on at that."""
+    link = link_at(r["link"], l)
+    link["rate"] = rate
+    _time_again(r, l, t)
+    if link["passing"] > 0:  # a PCIe link: what passes through stands in a link of its node
+        n = gpu_at(r["gpu"], l - r["nodes"])["node"]
+        _time_again(r, n, t)
+        _time_again(r, 2 * r["nodes"] + r["gpus"] + n, t)
+
+
+@njit
+def clear(r, l, t):
+    """Everything on link l is lost."""
+    link = link_at(r["link"], l)
+    i = link["head"]
+    while i != NONE and link["fifo"]:  # booked to their end
+        inst = inst_at(r["inst"], i)
+        k = scheduled(r, PHASE, i, inst["created"] & 0x7FFFFFFF)
+        link["busy_s"] -= event_at(r["heap"], k)["t"] - t
+        i = inst["next"]
+    if link["fifo"] == 0 and link["active"] > 0:
+        link["busy_s"] += t - link["t"]
+    link["head"] = link["tail"] = link["q_head"] = link["q_tail"] = NONE
+    link["active"] = link["queued"] = link["passing"] = 0
+    link["stamp"] += 1

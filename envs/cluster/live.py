@@ -119,6 +119,10 @@ class LiveEngine:
         for f in cluster.functions:
             if f.gpus > 1:
                 raise SpecError(f"function[{f.name}].gpus", f.gpus, "1 (on a real backend)")
+        for gpu in cluster.gpus:
+            if gpu.sharing not in ("parallel", "exclusive"):
+                accepted = "parallel | exclusive (on a real backend)"
+                raise SpecError("gpu.sharing", gpu.sharing, accepted)
         empty = Workload(np.zeros(0), np.zeros(0, np.int32), names, 1.0, source="live")
         self._sim = Simulation([cluster], [empty], rules)
         self._state = self._sim.state

@@ -32,6 +32,7 @@ from stoker.envs.cluster.instances import open_slot
 from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.lending import take_process
 from stoker.envs.cluster.links import join
+from stoker.envs.cluster.noise import load_noise
 from stoker.envs.cluster.placed import (
     copy_held,
     entered,
@@ -129,6 +130,10 @@ def start_instance(r, f, g, t):
             weights_s = 0.0 if in_one_go(r, i) else copy["disk_s"] - new_s - fn["warmup_s"]
         work -= weights_s * (1.0 - inst["moves"] / fn["weights"])
     work -= new_s - process_s
+    if r["load_noise"] != 0:
+        inst["noise"] = load_noise(r, f)
+        work *= inst["noise"]
+        process_s *= inst["noise"]
     charge_load(r, n, f, work)
     if r["live"]:
         effect(r, LOAD, i, f, g, inst["source"], 0)
@@ -195,7 +200,7 @@ def next_phase(r, i, t):
             return False
         inst["phase"] += 1
     if inst["phase"] == WARMUP and inst["state"] == STARTING and fn["warmup_s"] > 0.0:
-        at = quantize(r, t + fn["warmup_s"])
+        at = quantize(r, t + fn["warmup_s"] * inst["noise"])
         push(r, at, PHASE, i, inst["created"] & 0x7FFFFFFF)
         return False
     return True
@@ -261,6 +266,8 @@ def fetch_copy(r, f, k, t):
     inst = inst_at(r["inst"], i)
     inst["fn"], inst["node"], inst["gpu"], inst["moves"] = f, n, NONE, fn["weights"]
     inst["state"] = FETCHING
+    if r["load_noise"] != 0:
+        inst["noise"] = load_noise(r, f)
     if copy_of(r, n, f)["disk"] == THERE:
         inst["source"] = COLD
         read_disk(r, i)

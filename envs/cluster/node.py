@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from stoker.envs.cluster.choices import choose
-from stoker.envs.cluster.errors import require
+from stoker.envs.cluster.errors import SpecError, require
 from stoker.envs.cluster.function import Function
 
 
@@ -19,11 +19,18 @@ class Gpu:
     kind: str = "gpu"
     """Its class: GPUs of one class are alike in service times."""
     sharing: str = "parallel"
-    """parallel: instances do not slow each other; exclusive: one batch at a time on the device."""
+    """parallel: instances do not slow each other; exclusive: one batch at a time on the device;
+    processor: k batches at once run at 1/k of their speed each; spatial: an instance holds
+    Function.gpu_fraction of it (gpulet, ATC 2022), and service times are those at that fraction."""
     idle_w: float = 0.0
     """Power while something is resident or loads, and nothing runs."""
     busy_w: float = 0.0
     """Power while a batch runs."""
+    interference: str = "none"
+    """Between batches on fractions: none, linear (gpulet) or excess (USHER); interference.py."""
+    coefficients: tuple[float, ...] = ()
+    """Of `linear`, fitted on the device: own compute_util, the others', own memory_util, the
+    others', constant."""
 
     def __post_init__(self) -> None:
         require(self.memory_gib > 0.0, "gpu.memory_gib", self.memory_gib, "> 0")
@@ -31,6 +38,19 @@ class Gpu:
             value = getattr(self, name)
             require(0.0 <= value < math.inf, f"gpu.{name}", value, "finite, >= 0")
         choose("gpu.sharing", self.sharing, "gpu.sharing")
+        choose("gpu.interference", self.interference, "gpu.interference")
+        if self.interference != "none" and self.sharing != "spatial":
+            raise SpecError("gpu.interference", self.interference, f"none ({self.sharing} sharing)")
+        object.__setattr__(self, "coefficients", tuple(self.coefficients))
+        count = 5 if self.interference == "linear" else 0
+        fits = len(self.coefficients) == count and all(map(math.isfinite, self.coefficients))
+        accepted = f"{count} finite numbers (interference={self.interference})"
+        require(fits, "gpu.coefficients", self.coefficients, accepted)
+
+    @property
+    def slows(self) -> bool:
+        """Whether batches that run at once slow each other."""
+        return self.sharing == "processor" or self.interference != "none"
 
     @property
     def usd_gib_s(self) -> float:

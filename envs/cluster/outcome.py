@@ -122,6 +122,7 @@ class Result:
 COUNTERS = (
     "evictions", "expiries", *(f"loads_{source}" for source in SOURCES), "prewarms", "refused",
     "drops", "served", "failed", "events", "clipped", "layers_runtime", "layers_sandbox", "lent",
+    "retries",
 )  # fmt: skip
 
 
@@ -152,7 +153,7 @@ def collect(state: State, cluster: Cluster, k: int) -> Result:
         host_usd=math.fsum(float(s) * n.host_price_usd_gib_h / 3600.0 for s, n in hosts),
         load_usd=float(row["load_s"]) * goal.load_usd_s,
         wait_usd=(float(row["wait_s"]) + waiting_s) * goal.wait_usd_s,
-        drop_usd=int(row["drops"]) * goal.drop_usd,
+        drop_usd=int(row["drops"] + row["failed"]) * goal.drop_usd,
         device_gib_s=float(held_gib_s.sum()),
         host_gib_s=float(host_gib_s.sum()),
         gpu_busy_s=float(gpu["busy_s"].sum()),

@@ -49,6 +49,25 @@ def enqueue(r, f, q):
     r["queued"] += 1
 
 
+@njit
+def requeue(r, f, q):
+    """Put request q back into the queue of f, before those that arrived after it."""
+    fn = fn_at(r["fn"], f)
+    before, after = NONE, fn["q_head"] if fn["queued"] > 0 else NONE
+    while after != NONE and after < q:
+        before, after = after, req_at(r["req"], after)["next"]
+    if after == NONE:
+        enqueue(r, f, q)
+        return
+    req_at(r["req"], q)["next"] = after
+    if before == NONE:
+        fn["q_head"] = q
+    else:
+        req_at(r["req"], before)["next"] = q
+    fn["queued"] += 1
+    r["queued"] += 1
+
+
 @hot
 def dequeue(r, f):
     """Take the head of the queue of f."""

@@ -7,6 +7,7 @@ import math
 from stoker.envs.cluster.eviction import access, index_at, make_room, renew
 from stoker.envs.cluster.features import bin_of
 from stoker.envs.cluster.gpu_class import suits
+from stoker.envs.cluster.gpulet import has_part, make_part, may_have_part, part_can_be_made
 from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.layers import parkable
 from stoker.envs.cluster.loading import start_instance
@@ -41,6 +42,8 @@ def choose_gpu(r, f, t, limit, k):
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         free = gpu["cap"] - gpu["used"]
+        if gpu["spatial"] and not has_part(r, f, g):
+            continue
         if free >= bytes_on(r, f, g) and admits(r, f, g, k):
             if r["placement"] == FIRST_FIT:
                 return g
@@ -52,6 +55,8 @@ def choose_gpu(r, f, t, limit, k):
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
         room = gpu["cap"] - gpu["used"] + gpu["evictable"]
+        if gpu["spatial"] and not may_have_part(r, f, g):
+            continue
         if (room >= bytes_on(r, f, g) or r["futile"]) and admits(r, f, g, k):
             cost = placement_cost(r, f, g, room)
             if cost < least:
@@ -62,8 +67,13 @@ def choose_gpu(r, f, t, limit, k):
 @njit
 def _clear(r, f, g, t, limit):
     """Make room for f on GPU g; what it takes grows if the last of its family leaves."""
+    spatial = gpu_at(r["gpu"], g)["spatial"]
+    if spatial and not part_can_be_made(r, f, g, t, limit):
+        return False
     need = bytes_on(r, f, g)
     if not make_room(r, g, need, t, limit):
+        return False
+    if spatial and not make_part(r, f, g, t, limit):
         return False
     return bytes_on(r, f, g) == need or make_room(r, g, bytes_on(r, f, g), t, limit)
 

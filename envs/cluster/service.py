@@ -39,6 +39,7 @@ from stoker.envs.cluster.scaling import (
 )
 from stoker.envs.cluster.service_time import takes_s
 from stoker.envs.cluster.shares import book_share, goes_before, share_of
+from stoker.envs.cluster.slowing import begin_batch
 from stoker.envs.cluster.tables import NONE, WARM, f8_at, fn_at, gpu_at, inst_at, req_at
 from stoker.envs.cluster.turns import claimant, next_on_gpu
 
@@ -80,6 +81,8 @@ def _run(r, i, head, n, t):
         book_share(r, inst, n)
     if r["live"]:
         effect(r, RUN, i, inst["fn"], inst["gpu"], head, n)
+    elif gpu["slows"]:
+        begin_batch(r, inst["gpu"], inst["fn"], head, n, takes_s(r, i, head, n, t), t)
     else:
         push(r, quantize(r, t + takes_s(r, i, head, n, t)), DONE, head, n)
     inst["bound"] = NONE

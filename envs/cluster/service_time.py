@@ -28,6 +28,8 @@ def _service_s(r, i, head, n):
 def takes_s(r, i, head, n, t):
     """Service time of a batch that begins at t: what ran while the instance loaded is done."""
     seconds = _service_s(r, i, head, n)
+    if r["service_noise"] != 0:
+        seconds *= f8_at(r["service_noise"], head)["v"]
     inst = inst_at(r["inst"], i)
     if t == inst["ready_t"] and inst["inflight"] == 1:
         seconds = max(seconds - fn_at(r["fn"], inst["fn"])["overlap_s"], 0.0)

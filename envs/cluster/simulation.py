@@ -24,6 +24,7 @@ from stoker.envs.cluster.decision import (
     legalize_nodes,
 )
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.faults import Faults
 from stoker.envs.cluster.idle import step_rows
 from stoker.envs.cluster.outcome import Result, collect
 from stoker.envs.cluster.pending import Pending
@@ -31,6 +32,7 @@ from stoker.envs.cluster.spec import GIB, Cluster, Rules
 from stoker.envs.cluster.state import Size, State
 from stoker.envs.cluster.tables import EXPERTS
 from stoker.envs.cluster.target_table import fill_targets, legalize_targets
+from stoker.envs.cluster.telemetry import Telemetry
 from stoker.envs.workload.workload import Workload
 
 
@@ -68,6 +70,11 @@ def check(cluster: Cluster, workload: Workload, rules: Rules) -> None:
         if gpu.sharing == "exclusive" and rules.scale_out in ("per_request", "wait_vs_cold"):
             accepted = f"parallel (rules.scale_out is {rules.scale_out})"
             raise SpecError("gpu.sharing", gpu.sharing, accepted)
+        if gpu.slows and rules.scale_out == "wait_vs_cold":  # it would need to foresee the ends
+            if gpu.sharing == "processor":
+                raise SpecError("gpu.sharing", gpu.sharing, "parallel (scale_out is wait_vs_cold)")
+            accepted = "none (rules.scale_out is wait_vs_cold)"
+            raise SpecError("gpu.interference", gpu.interference, accepted)
     if len(workload.names) != len(cluster.functions):
         accepted = f"as many as the cluster has functions ({len(cluster.functions)})"
         raise SpecError("workload.names", len(workload.names), accepted)
@@ -86,6 +93,9 @@ class Simulation:
         threads: threads over the rows; results do not depend on it.
         functions: room for at least so many functions a row, for later `load`s.
         gpus: likewise for GPUs.
+        faults: what goes wrong, one a row; None = nothing.
+        heed: stop a row (status NOTICED) whenever nodes are announced to go, go or may come back,
+            until the next `apply`.
     """
 
     def __init__(
@@ -100,6 +110,8 @@ class Simulation:
         threads: int = 1,
         functions: int = 0,
         gpus: int = 0,
+        faults: Sequence[Faults | None] | None = None,
+        heed: bool = False,
     ) -> None:
         if len(clusters) != len(workloads) or not clusters:
             raise SpecError("workloads", len(workloads), f"one a cluster ({len(clusters)}), >= 1")
@@ -110,21 +122,32 @@ class Simulation:
         threads = min(threads, len(clusters))
         size = Size.of(clusters, functions, gpus)
         self.state = State(len(clusters), size, self.rules, threads)
-        self._options = {"track": track}
+        self._options = {"track": track, "heed": heed}
+        wrong = [None] * len(clusters) if faults is None else list(faults)
+        if len(wrong) != len(clusters):
+            raise SpecError("faults", len(wrong), f"one a cluster ({len(clusters)})")
         for k, (cluster, workload) in enumerate(zip(clusters, workloads, strict=True)):
-            self.load(k, cluster, workload, warmup_s=warmup_s, pause=pause)
+            self.load(k, cluster, workload, warmup_s=warmup_s, pause=pause, faults=wrong[k])
         self.capabilities = Capabilities()
         self.pending = Pending.empty(len(clusters))
         """The decisions that are due; filled by `run` where a row pauses."""
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def load(
-        self, k: int, cluster: Cluster, workload: Workload, *, warmup_s: float, pause: bool = False
+        self,
+        k: int,
+        cluster: Cluster,
+        workload: Workload,
+        *,
+        warmup_s: float,
+        pause: bool = False,
+        faults: Faults | None = None,
     ) -> None:
         """Start row k afresh on a cluster and a workload that fit its tables."""
         check(cluster, workload, self.rules)
         self.clusters[k] = cluster
-        self.state.load(k, cluster, workload, pause=pause, warmup=warmup_s, **self._options)
+        options = {**self._options, "pause": pause, "warmup": warmup_s}
+        self.state.load(k, cluster, workload, faults, **options)
 
     @property
     def over(self) -> NDArray[np.bool_]:
@@ -163,7 +186,8 @@ class Simulation:
             if (status == engine.FULL_INSTANCES).any():
                 self.state.grow_instances()
             elif (status == engine.FULL_HEAP).any():
-                self.state.grow_heap(int(2 * (rows["heap_n"] + rows["queued"]).max() + 1024))
+                used = rows["heap_n"] + rows["slowed_n"] + rows["queued"]
+                self.state.grow_heap(int(2 * used.max() + 1024))
             else:
                 return
 
@@ -198,7 +222,8 @@ class Simulation:
         wanted = self._wanted()
         while np.any(self.state.rows["free_n"] <= wanted + 1 + self._parkable()):
             self.state.grow_instances()
-        room = int((self.state.rows["heap_n"] + self.state.rows["queued"]).max())
+        rows = self.state.rows
+        room = int((rows["heap_n"] + rows["slowed_n"] + rows["queued"]).max())
         room += 4 * fn.shape[1] + 4 * wanted + self.state.size.nodes + engine.RESERVE
         room += int(np.max(self._parkable()))
         if room > self.state.heap.shape[1]:
@@ -224,7 +249,7 @@ class Simulation:
         if nodes is not None:
             node = self.state.node
             most = np.take_along_axis(nodes, node["kind"], axis=1)
-            node["wanted"] = node["rank"] < most
+            node["wanted"] = self.state.node_ranks() < most
             rows["placing"] = 1
 
     def _wanted(self) -> int:
@@ -274,17 +299,29 @@ def simulate(
     *,
     warmup_s: float = 0.0,
     threads: int = 1,
+    faults: Faults | Sequence[Faults | None] | None = None,
 ) -> list[Result]:
     """Run a policy over one or several (cluster, workload) rows from start to horizon.
 
-    The policy decides before the first arrival and then every `tick_s`; one that has `act` also
-    whenever a function becomes idle.
+    The policy decides before the first arrival and then every `tick_s`, and whenever a node is
+    announced to go, goes or may come back; one that has `act` also whenever a function becomes
+    idle. Rows have clocks of their own: one may be at its tick, another at a notice.
+
+    Args:
+        cluster: one, or one a row.
+        workload: likewise.
+        policy: makes the decisions.
+        warmup_s: requests that arrive earlier are left out of waiting and lateness figures.
+        threads: threads over the rows; results do not depend on it.
+        faults: what goes wrong; one, or one a row.
 
     Returns:
         One result a row.
     """
     clusters = [cluster] if isinstance(cluster, Cluster) else list(cluster)
     workloads = [workload] if isinstance(workload, Workload) else list(workload)
+    if faults is None or isinstance(faults, Faults):
+        faults = [faults] * len(clusters)
     ticking = np.isfinite(policy.tick_s)
     track = bool(ticking) or policy.rules.plan != "decision" or policy.rules.eviction == "hazard"
     act = getattr(policy, "act", None)
@@ -296,12 +333,15 @@ def simulate(
         track=track or act is not None,
         warmup_s=warmup_s,
         threads=threads,
+        faults=faults,
+        heed=True,
     )
     policy.reset(clusters[0], len(clusters))
-    now = 0.0
+    telemetry = Telemetry(faults)
+    now, status = np.zeros(len(clusters)), np.zeros(len(clusters), np.int64)
     while not sim.over.all():
-        sim.apply(policy.decide(sim.snapshot()))
-        now += policy.tick_s
+        sim.apply(policy.decide(telemetry.see(sim.snapshot())))
+        now[status != engine.NOTICED] += policy.tick_s
         status = sim.run(now)
         while act is not None and np.any(status == engine.PAUSED):
             status = sim.run(now, act(sim.pending.observation))

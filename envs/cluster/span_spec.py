@@ -13,12 +13,13 @@ def check_span(function: Function, nodes: Sequence[Node], drop_oversized: bool) 
     """Refuse a function over several GPUs that no node can hold.
 
     Raises:
-        SpecError: a GPU is exclusive, no node has so many GPUs of one class, or (unless
+        SpecError: a GPU is not parallel, no node has so many GPUs of one class, or (unless
             `drop_oversized`) the share of one GPU is larger than they are.
     """
-    if any(g.sharing == "exclusive" for node in nodes for g in node.gpus):
+    shared = next((g.sharing for n in nodes for g in n.gpus if g.sharing != "parallel"), None)
+    if shared is not None:
         accepted = f"parallel (function[{function.name}] spans {function.gpus} GPUs)"
-        raise SpecError("gpu.sharing", "exclusive", accepted)
+        raise SpecError("gpu.sharing", shared, accepted)
     alike = [_memory_by_class(node) for node in nodes]
     sizes = [memory_gib for classes in alike for memory_gib in classes]
     most = max(len(memory_gib) for memory_gib in sizes)

@@ -44,6 +44,16 @@ def end_loading(r, i, t):
 
 
 @njit
+def stop_loading(r, i, t):
+    """The load of instance i is lost."""
+    j = i
+    while j != NONE:
+        part = inst_at(r["inst"], j)
+        touch_gpu(r, part["gpu"], t)["loading"] -= 1
+        j = part["shard"]
+
+
+@njit
 def _begin_on(r, f, g, t):
     touch_gpu(r, g, t)["busy"] += 1
     make_needed(r, f, g)

@@ -14,6 +14,7 @@ from stoker.envs.cluster.errors import SpecError, require
 from stoker.envs.cluster.function import Function, Service
 from stoker.envs.cluster.node import Gpu, Link, Node
 from stoker.envs.cluster.ruleset import Rules
+from stoker.envs.cluster.sharing_spec import check_interference
 from stoker.envs.cluster.span_spec import check_span
 
 __all__ = [
@@ -94,6 +95,7 @@ class Cluster:
             elif f.device_gib > largest and not self.drop_oversized:
                 at = f"function[{f.name}].device_gib"
                 raise SpecError(at, f.device_gib, f"<= {largest} (largest GPU)")
+        check_interference(self.functions, self.gpus)
         require(self.first_bin_s > 0.0, "cluster.first_bin_s", self.first_bin_s, "> 0")
 
     @property

@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.events import FAULT as FAULT_EVENT
+from stoker.envs.cluster.events import KIND_BITS
+from stoker.envs.cluster.faults import LOAD_STREAM, SERVICE_STREAM, Faults
 from stoker.envs.cluster.fill import (
     fill_functions,
     fill_nodes,
@@ -20,12 +23,14 @@ from stoker.envs.cluster.fill import (
     fill_rules,
     reset_functions,
 )
+from stoker.envs.cluster.noise import FACTORS
 from stoker.envs.cluster.rules.params import DEFAULTS
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.envs.cluster.tables import (
     CF,
     EFFECT,
     EVENT,
+    FAULT,
     FG,
     FN,
     GF,
@@ -43,6 +48,7 @@ from stoker.envs.cluster.tables import (
     REQ,
     ROW,
     SCRATCH,
+    SLOWED,
     STORE,
     TARGET,
     UP,
@@ -67,7 +73,7 @@ NOTHING = Workload(np.zeros(0), np.zeros(0, np.int32), (), 1.0)
 
 STRIDED = (
     "fn", "node", "gpu", "link", "nf", "gf", "fg", "cf", "order", "inst", "heap", "effect",
-    "hybrid", "scratch", "store", "kept", "target", "layer",
+    "hybrid", "scratch", "store", "kept", "target", "layer", "slowed",
 )  # fmt: skip
 """Tables that have a part for every row."""
 
@@ -134,6 +140,7 @@ class State:
         self.heap = np.zeros((b, max(1024, 8 * f)), EVENT)
         self.effect = np.zeros((b, 0), EFFECT)
         self.target = np.zeros((b, 1), TARGET)
+        self.slowed = np.zeros((b, 0), SLOWED)
         self.param = np.array([rules.params.get(k, v) for k, v in DEFAULTS.items()])
         self.hybrid = np.zeros((b, f if rules.plan == "hybrid_histogram" else 0), HYBRID)
         self.rules = rules
@@ -142,9 +149,18 @@ class State:
         self.cold_service: list[NDArray[np.float64] | None] = [None] * b
         self.live: dict[int, tuple[NDArray[np.float64], NDArray[np.int32]]] = {}
         self.theta: list[NDArray[np.float64] | None] = [None] * b
+        self.faults: list[Faults | None] = [None] * b
+        self.fault: list[Records] = [np.zeros(0, FAULT)] * b
         self._inputs: list[list[NDArray[Any]]] = [[] for _ in range(b)]
 
-    def load(self, k: int, cluster: Cluster, workload: Workload, **options: float) -> None:
+    def load(
+        self,
+        k: int,
+        cluster: Cluster,
+        workload: Workload,
+        faults: Faults | None = None,
+        **options: float,
+    ) -> None:
         """Start row k afresh on a cluster and a workload; `options` are fields of the row."""
         self.size.check(cluster)
         for table in (
@@ -157,13 +173,15 @@ class State:
         reset_functions(self.fn[k])
         self.gf[k]["pos"] = self.kept[k]["pos"] = NONE
         self.layer[k]["head"] = self.layer[k]["tail"] = NONE
-        for name in ("wait_head", "wait_tail", "pending"):
+        for name in ("wait_head", "wait_tail", "pending", "slowed_free"):
             row[name] = NONE
         row["free_n"] = self.inst.shape[1]
         fill_functions(self.fn[k], cluster)
         fill_nodes(self, k, cluster)
         fill_row(row, cluster, self.gpu[k], self.node[k])
         row["horizon"] = workload.horizon_s
+        if self.slowed.shape[1] == 0 and any(gpu.slows for gpu in cluster.gpus):
+            self.slowed = np.zeros(self.heap.shape, SLOWED)
         fill_rules(self.rows[k : k + 1], self.rules)
         for name, value in options.items():
             row[name] = value
@@ -171,7 +189,39 @@ class State:
         self.req[k] = np.zeros(len(workload), REQ)
         self.req[k]["tier"] = IN_FLIGHT
         self.req[k]["start"] = self.req[k]["finish"] = np.nan
+        self._expect(k, cluster, faults)
         self._point_row(k)
+
+    def _expect(self, k: int, cluster: Cluster, faults: Faults | None) -> None:
+        """Take over what is to go wrong in row k, and set the timer of the first fault."""
+        self.faults[k], self.fault[k] = faults, np.zeros(0, FAULT)
+        if faults is None:
+            return
+        faults.check(cluster)
+        row, self.fault[k] = self.rows[k], faults.schedule(cluster)
+        row["faults"], row["retry"] = len(self.fault[k]), faults.retry
+        row["placing"] = len(faults.losses) > 0
+        if len(self.fault[k]):
+            first = (self.fault[k][0]["t"], (FAULT_EVENT << KIND_BITS) | 1, 0, 0)
+            self.heap[k, 0], row["heap_n"], row["seq"] = first, 1, 1
+
+    def node_ranks(self) -> NDArray[np.int64]:
+        """Place of each node in its class, in the order in which they are wanted. Shape: (B, M)
+
+        By number; where nodes can be lost those that are to be had come first, and of them those
+        that are wanted already, so that one that is repaired does not displace its replacement.
+        """
+        node, rows = self.node, self.rows
+        ranks: NDArray[np.int64] = node["rank"]
+        if not rows["faults"].any():
+            return ranks
+        number = np.arange(node.shape[1])
+        there = number < rows["nodes"][:, None]
+        key = 2 * ((node["lost"] > 0) | (node["noticed"] > 0)) + (node["wanted"] == 0)
+        key = key * node.shape[1] + number
+        same = (node["kind"][:, :, None] == node["kind"][:, None, :]) & there[:, None, :]
+        by_key = (same & (key[:, None, :] < key[:, :, None])).sum(axis=2)
+        return np.where(rows["faults"][:, None] > 0, by_key, ranks)
 
     def nodes_by_class(self, up: bool) -> NDArray[np.int32]:
         """Count the nodes of each class, all or those that are up. Shape: (B, C)"""
@@ -203,6 +253,12 @@ class State:
         row["service"] = self._keep(k, workload.service_s, np.float64)
         row["cold_service"] = self._keep(k, self.cold_service[k], np.float64)
         row["theta"] = self._keep(k, self.theta[k], np.float64)
+        faults = self.faults[k]
+        row["fault"] = self.fault[k].ctypes.data
+        if faults is not None:
+            service = faults.factors(SERVICE_STREAM, len(workload))
+            row["service_noise"] = self._keep(k, service, np.float64)
+            row["load_noise"] = self._keep(k, faults.factors(LOAD_STREAM, FACTORS), np.float64)
 
     def _keep(self, k: int, column: NDArray[Any] | None, dtype: type) -> int:
         """Hold a contiguous input array of row k and return its address (0 = none)."""
@@ -224,8 +280,10 @@ class State:
         self.point()
 
     def grow_heap(self, places: int) -> None:
-        """Give every row at least `places` heap places."""
+        """Give every row at least `places` heap places, and as many for batches that are slowed."""
         b, old = self.heap.shape
         more = np.zeros((b, max(places, 2 * old) - old), EVENT)
         self.heap = np.concatenate([self.heap, more], axis=1)
+        if self.slowed.shape[1] > 0:
+            self.slowed = np.concatenate([self.slowed, np.zeros(more.shape, SLOWED)], axis=1)
         self.point()

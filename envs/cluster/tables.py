@@ -32,6 +32,10 @@ NONE = -1
 FREE, STARTING, READY, FETCHING, SHARD, PARKED = 0, 1, 2, 3, 4, 5
 """States of an instance slot; FETCHING brings a host copy and holds no device memory, SHARD is a
 further GPU of an instance that spans several (spans.py), PARKED a layer in host memory."""
+PROCESSOR, LINEAR, EXCESS = 1, 2, 3
+"""How the batches of a GPU slow each other (slowing.py); 0 = not at all."""
+WHOLE = 2**30
+"""Parts of a GPU that is shared in space."""
 UP, DRAINING, OFF, BOOTING = 0, 1, 2, 3
 """States of a node (capacity.py)."""
 ABSENT, THERE, COMING = 0, 1, 2
@@ -77,10 +81,14 @@ FN = np.dtype(
         ("index", "f4", (AGES,)), ("closing", "f4", (EXPERTS,)),
         # its targets: where they stand, for host memory, shares of its requests (placed.py)
         ("target_first", "i8"), ("hosted", "i8"), ("turn", "f8"),
+        # what an instance takes of a GPU's compute (gpulet.py), what its batches ask for
+        ("part", "i8"), ("compute_util", "f8"), ("memory_util", "f8"),
         # parked layers and lending (layers.py, lending.py)
         ("runtime_s", "f8"), ("lent_s", "f8"), ("lend_after_s", "f8"), ("process_bytes", "i8"),
         ("sandbox_bytes", "i8"), ("image", "i8"), ("kin", "i8"), ("runtime_keep_alive_s", "f8"),
         ("sandbox_keep_alive_s", "f8"), ("held_parked", "i8"),
+        # loads that have begun, where their times are noisy
+        ("loads", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -95,7 +103,7 @@ INST = np.dtype(
         ("source", "i8"), ("phase", "i8"), ("link", "i8"), ("legs", "i8"),
         ("left", "f8"), ("rate", "f8"), ("now_rate", "f8"), ("through", "i8"),
         ("compression", "f8"), ("moves", "i8"), ("owner", "i8"), ("peer_prev", "i8"),
-        ("peer_next", "i8"), ("ends", "f8"),
+        ("peer_next", "i8"), ("ends", "f8"), ("noise", "f8"),
     ],
     align=True,
 )  # fmt: skip
@@ -108,6 +116,10 @@ GPU = np.dtype(
         ("last", "i8"),
         ("t", "f8"), ("busy_s", "f8"), ("loading_s", "f8"), ("idle_s", "f8"), ("off_s", "f8"),
         ("byte_s", "f8"), ("peak", "i8"), ("pick", "i8"), ("closed", "i8"),
+        # sharing in space, batches that slow each other (slowing.py)
+        ("spatial", "i8"), ("slows", "i8"), ("coefficients", "f8", (5,)),
+        ("slowed_head", "i8"), ("slowed_tail", "i8"), ("slowed_t", "f8"), ("slowed_stamp", "i8"),
+        ("due", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -120,10 +132,12 @@ NODE = np.dtype(
         ("disk_cap", "i8"), ("disk_used", "i8"), ("disk_peak", "i8"), ("disk_loose", "i8"),
         ("kind", "i8"), ("rank", "i8"), ("boot_s", "f8"),
         ("wanted", "i8"), ("state", "i8"), ("stamp", "i8"), ("up_t", "f8"), ("up_s", "f8"),
+        ("noticed", "i8"), ("lost", "i8"),
     ],
     align=True,
 )  # fmt: skip
-"""`disk_cap`: NONE = unlimited; `disk_loose`: bytes of the copies there that no load reads."""
+"""`disk_cap`: NONE = unlimited; `disk_loose`: bytes of the copies there that no load reads;
+`noticed`, `lost`: preemptions announced, and losses that last (losses.py)."""
 NF = np.dtype(
     [
         ("state", "i8"), ("busy", "i8"), ("since", "f8"), ("timer", "f8"), ("ready", "i8"),
@@ -152,6 +166,14 @@ TARGET = np.dtype(
 )  # fmt: skip
 """A row of the targets that stand: what it names and asks for; how many instances (or host copies)
 it covers, those of them that are held for its floor, and its turn among the shares."""
+SLOWED = np.dtype(
+    [
+        ("left", "f8"), ("speed", "f8"), ("fn", "i8"), ("head", "i8"), ("n", "i8"),
+        ("prev", "i8"), ("next", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+"""A batch that others on its GPU may slow: seconds alone that are left, speed, its requests."""
 CF = np.dtype([("alpha_s", "f8"), ("beta_s", "f8")], align=True)
 """A function on a class of GPU: its service times."""
 LAYER = np.dtype([("head", "i8"), ("tail", "i8")], align=True)
@@ -177,6 +199,8 @@ EFFECT = np.dtype(
 )
 HYBRID = np.dtype([("count", "i8", (240,)), ("total", "i8"), ("oob", "i8")], align=True)
 """Idle-time histogram of the hybrid histogram policy: 240 bins of one minute."""
+FAULT = np.dtype([("t", "f8"), ("kind", "i8"), ("at", "i8"), ("value", "f8")], align=True)
+"""What goes wrong when (faults.py): to a node, or to a link, and the link's rate from then on."""
 F8 = np.dtype([("v", "f8")])
 I4 = np.dtype([("v", "i4")])
 
@@ -196,7 +220,7 @@ SCRATCH = np.dtype(
 _TABLES = (
     "fn", "inst", "node", "gpu", "nf", "gf", "fg", "cf", "link", "req", "heap", "order", "effect",
     "store", "kept", "scratch", "arrival", "function", "service", "cold_service", "param", "hybrid",
-    "theta", "target", "layer",
+    "theta", "target", "layer", "slowed", "fault", "service_noise", "load_noise",
 )  # fmt: skip
 ROW = np.dtype(
     [(name, "i8") for name in _TABLES]
@@ -237,6 +261,10 @@ ROW = np.dtype(
         ("loads_now", "i8"), ("events", "i8"), ("decisions", "i8"), ("clipped", "i8"),
         # most GPUs that an instance spans
         ("spans", "i8"),
+        # faults: how many, the next one, whether what they hit goes on, whether the policy hears
+        ("faults", "i8"), ("next_fault", "i8"), ("retry", "i8"), ("heed", "i8"), ("retries", "i8"),
+        # batches that others may slow: how many, first free place of the table
+        ("slowed_n", "i8"), ("slowed_free", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -271,6 +299,7 @@ fn_at, inst_at, gpu_at, gf_at = _reference(FN), _reference(INST), _reference(GPU
 node_at, nf_at, cf_at = _reference(NODE), _reference(NF), _reference(CF)
 fg_at, store_at, kept_at = _reference(FG), _reference(STORE), _reference(KEPT)
 target_at, layer_at = _reference(TARGET), _reference(LAYER)
+slowed_at, fault_at = _reference(SLOWED), _reference(FAULT)
 link_at, req_at, event_at = _reference(LINK), _reference(REQ), _reference(EVENT)
 effect_at, f8_at, i4_at = _reference(EFFECT), _reference(F8), _reference(I4)
 order_at, scratch_at = _reference(ORDER), _reference(SCRATCH)

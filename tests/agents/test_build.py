@@ -92,6 +92,19 @@ def test_nodes_may_have_small_disks_behind_a_network() -> None:
         build.build_problem(config(*SMALL, "cluster.disk_gib=100"), 0)
 
 
+def test_faults_are_the_same_for_all_ratios_and_none_by_default() -> None:
+    assert build.build_problem(config(*SMALL), 0).faults is None
+    spot = config(*SMALL, "cluster.nodes=3", "faults=spot", "faults.preemption_every_s=600")
+    one, other = build.build_problems(spot, 0, [3.0, 4.0])
+    assert one.faults == other.faults and one.faults is not None
+    assert {loss.grace_s for loss in one.faults.losses} == {30.0}
+    assert build.build_problems(spot, 1, [3.0])[0].faults != one.faults
+    with pytest.raises(SpecError, match=r"faults.every_s = 1.*failure_every_s"):
+        build.build_problem(config(*SMALL, "+faults.every_s=1"), 0)
+    with pytest.raises(SpecError, match=r"rates.slow_factor = .*in \(0, 1\]"):
+        build.build_problem(config(*SMALL, "faults.slow_factor=[0.5,1.5]"), 0)
+
+
 def test_functions_of_a_csv_table_are_used_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("arrival_s,function\n0.5,b\n1.0,a\n")
     (tmp_path / "f.csv").write_text("name,weights_gib,device_gib\na,1,2\nb,3,4\n")

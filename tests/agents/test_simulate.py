@@ -70,6 +70,21 @@ def test_without_warmup_the_figures_are_those_of_simulate() -> None:
     assert run.result.summary() == plain.summary()
 
 
+@pytest.mark.parametrize("warmup_s", [0.0, 1700.0])
+def test_faults_are_those_of_simulate_and_rows_do_not_meet(warmup_s: float) -> None:
+    faults = ("faults=noisy", "faults.failure_every_s=900", "cluster.nodes=2")
+    cases = tracks.build_cases(composed("simulate", *SMALL, *faults), [3, 4])
+    problems = [case.problem for case in cases]
+    together = [run.result.summary() for run in tracks.results_of(Nothing(), problems, warmup_s)]
+    for problem, found in zip(problems, together, strict=True):
+        (alone,) = tracks.results_of(Nothing(), [problem], warmup_s)
+        assert alone.result.summary() == found
+        assert alone.result.counters["retries"] > 0
+        if warmup_s == 0.0:
+            run = simulate(problem.cluster, problem.workload, Nothing(), faults=problem.faults)[0]
+            assert run.summary() == found
+
+
 class Nothing(Policy):
     """Drop everything at once."""
 

@@ -80,6 +80,25 @@ def test_random_orders_cost_more(seed: int, drop_usd: float) -> None:
         assert bound <= cost + 1e-6 * (1.0 + cost)
 
 
+@pytest.mark.parametrize("sharing", ["processor", "excess"])
+@pytest.mark.parametrize("seed", range(200, 208))
+def test_random_orders_cost_more_where_batches_slow_each_other(seed: int, sharing: str) -> None:
+    cluster, workload = random_case(seed, drop_usd=20.0)
+    shared = {"sharing": "processor"}
+    if sharing == "excess":
+        shared = {"sharing": "spatial", "interference": "excess"}
+    gpus = tuple(replace(gpu, **shared) for gpu in cluster.gpus)
+    functions = tuple(
+        replace(f, gpu_fraction=0.2, compute_util=0.7, memory_util=0.2) for f in cluster.functions
+    )
+    cluster = replace(cluster, nodes=replace(cluster.node, gpus=gpus), functions=functions)
+    bound = lower_bound(cluster, workload, bins=64, iterations=60).total_usd
+    rng = np.random.default_rng(9000 + seed)
+    for refuses in (False, True):
+        cost = simulate(cluster, workload, Whims(rng, refuses=refuses))[0].bill.total_usd
+        assert bound <= cost + 1e-6 * (1.0 + cost)
+
+
 def spanning(cluster: Cluster, rng: np.random.Generator) -> Cluster:
     """The same functions, some over two or three GPUs, on one node or two of three or four."""
     gpus = (cluster.gpus[0],) * int(rng.integers(3, 5))

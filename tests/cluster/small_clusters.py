@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from stoker.envs.cluster.decision import Decision
+from stoker.envs.cluster.faults import Faults, NodeLoss, SlowLink
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import CHOICES, Cluster, Function, Gpu, Link, Node, Rules, Service
 from stoker.envs.cluster.targets import Targets
@@ -23,8 +24,10 @@ from stoker.envs.workload.workload import Workload
 FREE, STARTING, READY, FETCHING, SHARD, PARKED = 0, 1, 2, 3, 4, 5
 HEAP_RULES = ("lru", "greedy_dual", "freq", "size", "lfu", "landlord", "greedy_dual_two_tier")
 QUEUEING = ("target_concurrency", "wait_vs_cold")
-SHARING_IN_SPACE = ("per_request", "wait_vs_cold")
+AT_ONCE = ("per_request", "wait_vs_cold")
 """Rules of scale_out that need GPUs which run several batches at once."""
+ON_BACKEND = ("parallel", "exclusive")
+SHARINGS = (*ON_BACKEND, "processor", "spatial")
 FAR_S = 1e5
 LAYERS: tuple[dict[str, Any], ...] = (
     {},
@@ -47,6 +50,7 @@ class Case:
     workload: Workload
     seed: int
     tick_s: float
+    faults: Faults | None = None
 
 
 @dataclass
@@ -148,15 +152,17 @@ def functions() -> st.SearchStrategy[list[Function]]:
 @st.composite
 def clusters(
     draw: st.DrawFn,
-    sharing: tuple[str, ...] = ("parallel", "exclusive"),
+    sharing: tuple[str, ...] = SHARINGS,
     most_nodes: int = 3,
     spans: bool = True,
 ) -> Cluster:
     """Any small cluster; `spans`: functions may span several GPUs."""
+    found = draw(st.sampled_from([sharing, sharing, sharing[:1]]))
     gpu = st.builds(
-        Gpu, st.sampled_from([2.5, 4.0]), st.sampled_from([1.0, 3.0]),
-        st.sampled_from(["gpu", "gpu", "fast"]), st.sampled_from(sharing), st.just(50.0),
-        st.just(300.0),
+        lambda *fields: Gpu(*fields[:4], 50.0, 300.0, *fields[4] * (fields[3] == "spatial")),
+        st.sampled_from([2.5, 4.0]), st.sampled_from([1.0, 3.0]),
+        st.sampled_from(["gpu", "gpu", "fast"]), st.sampled_from(found),
+        st.sampled_from([(), ("linear", (0.5, 1.5, 0.2, 0.7, 0.9)), ("excess",)]),
     )  # fmt: skip
     stores = st.tuples(st.sampled_from([0.0, 0.8, 2.0, 3.5]), links())
     node = st.builds(
@@ -173,14 +179,17 @@ def clusters(
         gpus = min(draw(st.sampled_from([1, 1, 2, 3])), 1 if f.shared_gib > 0.0 else most)
         named.append(
             replace(f, name=f"f{k}", weights_gib=gpus * f.weights_gib,
-                    device_gib=gpus * f.device_gib, gpus=gpus)
+                    device_gib=gpus * f.device_gib, gpus=gpus,
+                    gpu_fraction=draw(st.sampled_from([1.0, 0.5, 0.3, 0.1])),
+                    compute_util=draw(st.sampled_from([0.0, 0.3, 0.9])),
+                    memory_util=draw(st.sampled_from([0.1, 0.6])))
         )  # fmt: skip
     return Cluster(nodes, tuple(named))
 
 
 def most_gpus(nodes: tuple[Node, ...]) -> int:
-    """GPUs that a function may span on some node: of one class, none exclusive anywhere."""
-    if any(g.sharing == "exclusive" for node in nodes for g in node.gpus):
+    """GPUs that a function may span on some node: of one class, all parallel everywhere."""
+    if any(g.sharing != "parallel" for node in nodes for g in node.gpus):
         return 1
     return max(Counter(g.kind for g in node.gpus).most_common(1)[0][1] for node in nodes)
 
@@ -188,7 +197,7 @@ def most_gpus(nodes: tuple[Node, ...]) -> int:
 @st.composite
 def cases(
     draw: st.DrawFn,
-    sharing: tuple[str, ...] = ("parallel", "exclusive"),
+    sharing: tuple[str, ...] = SHARINGS,
     most_nodes: int = 3,
     spans: bool = True,
 ) -> Case:
@@ -204,6 +213,28 @@ def cases(
     return Case(
         cluster, workload, draw(st.integers(0, 2**31)), draw(st.sampled_from([0.7, 2.0, 9.0]))
     )
+
+
+@st.composite
+def faults(draw: st.DrawFn, nodes: int) -> Faults:
+    """Anything that goes wrong within 40 seconds; what is lost comes back."""
+    at, node = st.sampled_from([0.0, 1.3, 4.0, 7.0, 12.5, 28.0, 36.0]), st.integers(0, nodes - 1)
+    away, factor = st.sampled_from([0.0, 2.0, 15.0]), st.sampled_from([0.1, 0.5, 1.0])
+    loss = st.builds(NodeLoss, at, node, away, st.sampled_from([None, 0.0, 1.0, 6.0]))
+    link = st.sampled_from(["disk", "pcie", "nvlink", "network"])
+    slow = st.builds(SlowLink, at, node, link, factor, st.sampled_from([0.5, 3.0, 20.0]))
+    factors = st.sampled_from([(), (0.5, 1.0, 3.0)])
+    return Faults(
+        tuple(draw(st.lists(loss, max_size=4))), tuple(draw(st.lists(slow, max_size=4))),
+        draw(st.booleans()), draw(factors), draw(factors), seed=draw(st.integers(0, 9)),
+    )  # fmt: skip
+
+
+@st.composite
+def faulty(draw: st.DrawFn, sharing: tuple[str, ...] = ("parallel", "exclusive")) -> Case:
+    """A case in which things go wrong."""
+    case = draw(cases(sharing))
+    return replace(case, faults=draw(faults(len(case.cluster.all_nodes))))
 
 
 @st.composite

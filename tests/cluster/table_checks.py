@@ -8,6 +8,7 @@ import numpy as np
 from small_clusters import FETCHING, FREE, HEAP_RULES, PARKED, READY, SHARD, STARTING
 
 from stoker.envs.cluster.simulation import Simulation
+from stoker.envs.cluster.spec import Function, Gpu
 from stoker.envs.cluster.tables import BOOTING, DRAINING, OFF, UP
 
 NONE = -1
@@ -24,6 +25,7 @@ def check_row(sim: Simulation, k: int, live: tuple[int, Any] | None = None) -> N
     check_functions(sim, k)
     check_targets(sim, k)
     check_nodes(sim, k)
+    check_sharing(sim, k)
     assert row["free_n"] == np.count_nonzero(inst["state"] == FREE)
     assert row["loads_now"] == np.count_nonzero(inst["state"] == STARTING)
     assert row["queued"] == fn["queued"].sum()
@@ -207,6 +209,69 @@ def check_gpus(sim: Simulation, k: int) -> None:
         check_order(sim, k, g)
 
 
+def check_sharing(sim: Simulation, k: int) -> None:
+    """Fractions fit; every batch that may be slowed is listed, at the speed others leave it."""
+    cluster, state = sim.clusters[k], sim.state
+    inst, listed = state.inst[k], 0
+    for g, spec in enumerate(cluster.gpus):
+        gpu = state.gpu[k, g]
+        there = np.isin(inst["state"], [STARTING, READY]) & (inst["gpu"] == g)
+        if spec.sharing == "spatial":
+            assert sum(cluster.functions[f].gpu_fraction for f in inst["fn"][there]) <= 1.0 + 1e-9
+        batches = batches_on(sim, k, g)
+        listed += len(batches)
+        assert len(batches) == (gpu["running"] if spec.slows else 0)
+        functions = [cluster.functions[b["fn"]] for b in batches]
+        assert np.allclose([b["speed"] for b in batches], speeds(spec, functions), rtol=1e-12)
+        if batches:
+            # work that is left now, and never less than none
+            done = (state.rows[k]["now"] - gpu["slowed_t"]) * np.array(
+                [b["speed"] for b in batches]
+            )
+            grid = 1e-9 + sim.rules.time_quantum_s * 100
+            assert np.all(np.array([b["left"] for b in batches]) - done >= -grid)
+    assert state.rows[k]["slowed_n"] == listed
+
+
+def batches_on(sim: Simulation, k: int, g: int) -> list[Any]:
+    """The batches listed on a GPU, oldest first; each runs on an instance there."""
+    gpu, req, found = sim.state.gpu[k, g], sim.state.req[k], []
+    at, before = int(gpu["slowed_head"]), NONE
+    while at != NONE:
+        batch = sim.state.slowed[k, at]
+        assert batch["prev"] == before
+        inst = sim.state.inst[k, req[batch["head"]]["inst"]]
+        assert (inst["gpu"], inst["fn"]) == (g, batch["fn"]) and inst["inflight"] > 0
+        assert np.isfinite(req[batch["head"]]["start"])
+        assert not np.isfinite(req[batch["head"]]["finish"])
+        found.append(batch)
+        before, at = at, int(batch["next"])
+    assert gpu["slowed_tail"] == before
+    return found
+
+
+def speeds(gpu: Gpu, running: list[Function]) -> list[float]:
+    """Speeds of batches that run on a GPU at once, from the description of the forms."""
+    if len(running) < 2 or not gpu.slows:
+        return [1.0] * len(running)
+    if gpu.sharing == "processor":
+        return [1.0 / len(running)] * len(running)
+    compute = [f.compute_util or 0.0 for f in running]
+    memory = [f.memory_util or 0.0 for f in running]
+    if gpu.interference == "excess":
+        return [1.0 / max(1.0, sum(compute), sum(memory))] * len(running)
+    own_c, other_c, own_m, other_m, constant = gpu.coefficients
+    return [
+        1.0
+        / max(
+            1.0,
+            own_c * c + other_c * (sum(compute) - c) + own_m * m + other_m * (sum(memory) - m)
+            + constant,
+        )
+        for c, m in zip(compute, memory, strict=True)
+    ]  # fmt: skip
+
+
 def check_order(sim: Simulation, k: int, g: int) -> None:
     """The eviction order of a GPU lists its functions once, lowest lagging key on top."""
     fns = int(sim.state.rows[k]["fns"])
@@ -302,7 +367,9 @@ def check_nodes(sim: Simulation, k: int) -> None:
     for n in np.flatnonzero(draining):
         assert np.any(inst["node"] == n) or n in loads  # else it would be off
     wanted = np.isin(node["state"], [UP, BOOTING])
-    assert np.array_equal(wanted, node["wanted"] == 1)
+    there = (node["lost"] == 0) & (node["noticed"] == 0)
+    assert np.array_equal(wanted, (node["wanted"] == 1) & there)
+    assert np.all(node["state"][node["lost"] > 0] == OFF)
     assert np.all(node["up_s"] <= row["now"] + 1e-9)
 
 
@@ -343,10 +410,13 @@ def check_running_requests(sim: Simulation, k: int, function: Any) -> None:
 
 
 def check_service_times(sim: Simulation, k: int) -> None:
-    """Every batch took alpha + beta * n; nobody was served before arriving."""
+    """Every batch took alpha + beta * n (more where slowed); none was served before arriving."""
     req, workload = sim.state.req[k], sim.state.workloads[k]
-    done = np.isfinite(req["start"]) & np.isfinite(req["finish"])
+    done = np.isfinite(req["start"]) & np.isfinite(req["finish"]) & (req["tier"] != 4)
     assert np.all(req["start"][done] >= workload.arrival_s[done])
+    faults = sim.state.faults[k]
+    if faults is not None and faults.service_factors:
+        return
     batches: dict[tuple[int, float], list[int]] = {}
     for q in np.flatnonzero(done).tolist():
         batches.setdefault((int(req["inst"][q]), float(req["start"][q])), []).append(q)
@@ -358,10 +428,10 @@ def check_service_times(sim: Simulation, k: int) -> None:
         plain = spec.concurrency == 1 and spec.overlap_s == 0.0
         if plain and min(alpha_s for alpha_s, _ in times) > 0.0:
             grid = sim.rules.time_quantum_s
-            assert any(
-                np.allclose(takes, alpha_s + beta_s * len(members), atol=1e-9 + grid)
-                for alpha_s, beta_s in times
-            )
+            alone = [alpha_s + beta_s * len(members) for alpha_s, beta_s in times]
+            exact = any(np.allclose(takes, s, atol=1e-9 + grid) for s in alone)
+            slowed = any(gpu.slows for gpu in sim.clusters[k].gpus)
+            assert exact or (slowed and min(takes) >= min(alone) - 1e-9 - grid)
             assert len(members) <= spec.max_batch
 
 
@@ -381,10 +451,13 @@ def check_books(sim: Simulation, k: int) -> None:
         atol=1e-9,
     )
     assert np.isclose(fn["acc_load_s"].sum(), row["load_s"], rtol=1e-9, atol=1e-9)
-    assert fn["acc_drops"].sum() == row["drops"] == np.count_nonzero(req["tier"] == 2)
+    assert row["drops"] == np.count_nonzero(req["tier"] == 2)
+    assert row["failed"] == np.count_nonzero(req["tier"] == 4)
+    assert fn["acc_drops"].sum() == row["drops"] + row["failed"]
     assert fn["acc_requests"].sum() == row["next_req"]
     started = np.isfinite(req["start"])
     waits = (req["start"] - workload.arrival_s)[started].sum()
     assert np.isclose(fn["acc_wait_s"].sum(), waits, rtol=1e-9, atol=1e-9)
     assert np.isclose(row["wait_s"], waits, rtol=1e-9, atol=1e-9)
-    assert np.count_nonzero(np.isfinite(req["finish"]) & (req["tier"] != 2)) == row["served"]
+    answered = np.isfinite(req["finish"]) & ~np.isin(req["tier"], [2, 4])
+    assert np.count_nonzero(answered) == row["served"]

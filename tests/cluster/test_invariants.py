@@ -1,17 +1,21 @@
 """Whatever the cluster, the traffic, the rules and the orders: what must never break."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_clusters import (
+    AT_ONCE,
     FAR_S,
     LONG,
     QUICK,
-    SHARING_IN_SPACE,
     Case,
     Orders,
     cases,
     decide,
+    faulty,
     rules,
 )
 from table_checks import check_books, check_row, check_service_times
@@ -20,12 +24,13 @@ from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Rules
 
 PARALLEL = ("parallel",)
+NOT_EXCLUSIVE = ("parallel", "processor", "spatial")
 BUSY_S = 40.0
 STEP_S = 0.35
 
 
 def start(case: Case, chosen: Rules) -> Simulation:
-    return Simulation([case.cluster], [case.workload], chosen)
+    return Simulation([case.cluster], [case.workload], chosen, faults=[case.faults])
 
 
 def drive(case: Case, chosen: Rules) -> Simulation:
@@ -63,7 +68,11 @@ def finish(sim: Simulation) -> None:
 def pin(chosen: Rules, case: Case) -> bool:
     """Whether these rules can run on this cluster."""
     exclusive = any(g.sharing == "exclusive" for g in case.cluster.gpus)
-    return not (exclusive and chosen.scale_out in SHARING_IN_SPACE)
+    slowed = any(g.slows for g in case.cluster.gpus)
+    return not (
+        (exclusive and chosen.scale_out in AT_ONCE)
+        or (slowed and chosen.scale_out == "wait_vs_cold")
+    )
 
 
 @given(cases(), rules(("target_concurrency",)))
@@ -72,7 +81,7 @@ def test_the_books_balance_and_every_request_is_answered(case: Case, chosen: Rul
     finish(drive(case, chosen))
 
 
-@given(cases(PARALLEL), rules(("per_request",)))
+@given(cases(NOT_EXCLUSIVE), rules(("per_request",)))
 @settings(QUICK, max_examples=60)
 def test_the_same_where_requests_start_their_own_instances(case: Case, chosen: Rules) -> None:
     finish(drive(case, chosen))
@@ -86,8 +95,20 @@ def test_the_same_where_requests_weigh_waiting_against_a_cold_start(
     finish(drive(case, chosen))
 
 
+@given(faulty(), rules(("target_concurrency",)))
+@settings(QUICK, max_examples=120)
+def test_the_same_where_nodes_are_lost_and_links_slow(case: Case, chosen: Rules) -> None:
+    finish(drive(case, chosen))
+
+
+@given(faulty(PARALLEL), rules(("per_request", "wait_vs_cold")))
+@settings(QUICK, max_examples=80)
+def test_the_same_for_the_other_scale_outs(case: Case, chosen: Rules) -> None:
+    finish(drive(case, chosen))
+
+
 @pytest.mark.slow
-@given(cases(), rules())
+@given(st.one_of(cases(), faulty()), rules())
 @settings(LONG)
 def test_the_same_at_length(case: Case, chosen: Rules) -> None:
     if pin(chosen, case):
@@ -98,7 +119,11 @@ def together(some: list[Case], chosen: Rules, rows: int, threads: int) -> list[b
     """Outcome, bill and counters of every row, run side by side."""
     pattern = [some[k % len(some)] for k in range(rows)]
     sim = Simulation(
-        [c.cluster for c in pattern], [c.workload for c in pattern], chosen, threads=threads
+        [c.cluster for c in pattern],
+        [c.workload for c in pattern],
+        chosen,
+        threads=threads,
+        faults=[c.faults for c in pattern],
     )
     orders = [Orders(c, chosen) for c in pattern]
     now = 0.0
@@ -121,7 +146,7 @@ def cut(case: Case, horizon_s: float) -> Case:
     """The same case over a horizon of its own."""
     w = case.workload.where(case.workload.arrival_s < horizon_s)
     w = type(w)(w.arrival_s, w.function, w.names, horizon_s)
-    return Case(case.cluster, w, case.seed, case.tick_s)
+    return replace(case, workload=w)
 
 
 @given(cases(), cases(), cases(PARALLEL), rules(("target_concurrency",)))
@@ -130,6 +155,17 @@ def test_a_row_does_not_depend_on_its_neighbours(a: Case, b: Case, c: Case, chos
     some = [cut(a, 31.0), cut(b, 17.0), cut(c, 60.0)]
     alone = [together([case], chosen, 1, 1)[0] for case in some]
     assert together(some, chosen, 5, 1) == [alone[k % 3] for k in range(5)]
+
+
+@given(faulty(), cases(), faulty(), rules(("target_concurrency",)))
+@settings(QUICK, max_examples=25)
+def test_what_goes_wrong_in_a_row_does_not_depend_on_the_others(
+    a: Case, b: Case, c: Case, chosen: Rules
+) -> None:
+    some = [cut(a, 41.0), cut(b, 17.0), cut(c, 60.0)]
+    alone = [together([case], chosen, 1, 1)[0] for case in some]
+    assert together(some, chosen, 5, 1) == [alone[k % 3] for k in range(5)]
+    assert together(some, chosen, 5, 2) == [alone[k % 3] for k in range(5)]
 
 
 @given(cases(), cases(), rules(("target_concurrency",)))

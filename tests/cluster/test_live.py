@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fake_backend import FakeBackend
 from hypothesis import given, settings
-from small_clusters import QUICK, SHARING_IN_SPACE, Case, Orders, cases, rules
+from small_clusters import AT_ONCE, ON_BACKEND, QUICK, Case, Orders, cases, rules
 from table_checks import check_row
 
 from stoker.envs.cluster.decision import Decision
@@ -55,10 +55,10 @@ def exclusive(case: Case) -> bool:
     return any(g.sharing == "exclusive" for g in case.cluster.gpus)
 
 
-@given(cases(spans=False), rules())
+@given(cases(ON_BACKEND, spans=False), rules())
 @settings(QUICK, max_examples=80)
 def test_live_mode_gives_the_outcome_of_the_simulation(case: Case, chosen: Rules) -> None:
-    if exclusive(case) and chosen.scale_out in SHARING_IN_SPACE:
+    if exclusive(case) and chosen.scale_out in AT_ONCE:
         return
     case, chosen = diskful(unlinked(case)), replace(chosen, time_quantum_s=0.0)
     sim = Simulation([case.cluster], [case.workload], chosen)
@@ -98,12 +98,12 @@ def one_in_five(rng: np.random.Generator) -> bool:
     return bool(rng.random() < 0.2)
 
 
-@given(cases(spans=False), rules())
+@given(cases(ON_BACKEND, spans=False), rules())
 @settings(QUICK, max_examples=80)
 def test_no_request_stays_without_an_answer_when_loads_and_workers_fail(
     case: Case, chosen: Rules
 ) -> None:
-    if exclusive(case) and chosen.scale_out in SHARING_IN_SPACE:
+    if exclusive(case) and chosen.scale_out in AT_ONCE:
         return
     case, chosen = unlinked(case), replace(chosen, time_quantum_s=0.0)
     real = FakeBackend(case.cluster, case.workload, chosen, one_in_five, case.seed)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.faults import FaultRates
 from stoker.envs.cluster.idle import TERMS
 from stoker.envs.cluster.observe import FEATURES, SCALARS, K
 from stoker.envs.cluster.observe_all import CLUSTER_FEATURES, OWN, C
@@ -22,6 +23,7 @@ ID = "stoker/KeepAlive-v0"
 PAGE = Path(__file__).parents[2] / "docs" / "environments" / "keepalive.md"
 DROP, SHORT, KEEP, HOST = 0, 1, 2, 3
 INNER = SyntheticProblems(functions=4, hours=0.5, requests_per_s=0.1)
+HARSH = [FaultRates(100.0, 20.0, load_sigma=0.3, retry=retry) for retry in (True, False)]
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,10 @@ def test_requests_that_wait_at_the_horizon_are_charged():
     assert info["late"][0] == 1.0
 
 
+@pytest.mark.parametrize("faults", [None, *HARSH])
 @pytest.mark.parametrize("rows", [1, 3])
-def test_cluster_rewards_without_slo_and_tail_add_up_to_the_bill(rows):
-    env = ClusterVectorEnv(rows, Priced())
+def test_cluster_rewards_without_slo_and_tail_add_up_to_the_bill(rows, faults):
+    env = ClusterVectorEnv(rows, Priced(), faults=faults)
     env.reset(seed=1)
     env.action_space.seed(1)
     usd = np.zeros(rows)
@@ -158,6 +161,19 @@ def test_cluster_rewards_without_slo_and_tail_add_up_to_the_bill(rows):
             usd[k] = 0.0
             ended += 1
     assert ended >= rows
+
+
+def test_faults_are_drawn_anew_every_episode_whatever_the_rows():
+    rates = FaultRates(failure_every_s=200.0)
+    one, three = (ClusterVectorEnv(rows, Priced(), faults=rates) for rows in (1, 3))
+    for env in (one, three):
+        env.reset(seed=3)
+    first = one.sim.state.faults[0]
+    assert first.losses and first == three.sim.state.faults[0] != three.sim.state.faults[1]
+    one.reset()
+    assert one.sim.state.faults[0] != first
+    with pytest.raises(SpecError, match="telemetry"):
+        ClusterVectorEnv(1, Priced(), faults=FaultRates(telemetry_loss=0.1))
 
 
 def test_function_rewards_without_the_shadow_add_up_to_the_bill():

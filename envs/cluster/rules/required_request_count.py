@@ -10,6 +10,7 @@ meet their target (Torpor, ATC 2025).  Units: seconds.
 from __future__ import annotations
 
 from stoker.envs.cluster.events import ORDER, push
+from stoker.envs.cluster.gpulet import has_part
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.placed import admits, standing
 from stoker.envs.cluster.requests import head_arrival
@@ -21,13 +22,16 @@ from stoker.envs.cluster.tables import NONE, f8_at, fn_at, gpu_at
 
 @njit
 def _has_room(r, f):
-    """Whether some GPU that f may use has free memory for what f would take there."""
+    """Whether some GPU that f may use has free what f would take there."""
     fn = fn_at(r["fn"], f)
     if fn["gpus"] > 1:
         return span_fits(r, f, False)
     for g in range(r["gpus"]):
         gpu = gpu_at(r["gpu"], g)
-        if admits(r, f, g, NONE) and gpu["cap"] - gpu["used"] >= bytes_on(r, f, g):
+        room = gpu["cap"] - gpu["used"] >= bytes_on(r, f, g)
+        if gpu["spatial"] and not has_part(r, f, g):
+            continue
+        if room and admits(r, f, g, NONE):
             return True
     return False
 
