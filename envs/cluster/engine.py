@@ -31,7 +31,7 @@ from stoker.envs.cluster.instances import (
     set_expiry,
     timed,
 )
-from stoker.envs.cluster.jit import entry, hot, njit
+from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.layers import parkable, review_layer, review_layers
 from stoker.envs.cluster.links import finished, leave, relink
 from stoker.envs.cluster.loading import fetch_host, make_ready, next_phase
@@ -63,7 +63,7 @@ RESERVE = 64
 """Heap places kept free for the events that one event can cause beside completions."""
 
 
-@hot
+@njit
 def alive(r, i, t):
     """Instance i has finished its start-up (or its fetch to the host)."""
     inst = inst_at(r["inst"], i)
@@ -123,14 +123,14 @@ def _prewarm_due(r, f, t):
         i = inst["next"]
 
 
-@hot
+@njit
 def _after_phase(r, i, t):
     i = leg_over(r, i)
     if i != NONE and next_phase(r, i, t):
         alive(r, i, t)
 
 
-@hot
+@njit
 def _handle(r, kind, a, b, t):
     """Handle one event."""
     if kind == DONE:

@@ -45,7 +45,7 @@ def push(r, t, kind, a, b):
     here["t"], here["key"], here["a"], here["b"] = t, key, a, b
 
 
-@hot
+@njit
 def pop(r):
     """Drop the first event (read it through `event_at(r["heap"], 0)` before)."""
     heap = r["heap"]

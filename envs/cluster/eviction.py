@@ -99,7 +99,7 @@ def renew(r, f, t):
             lower(r, f)
 
 
-@hot
+@njit
 def idle_on(r, f, g):
     """The least recently listed idle instance of f on GPU g, or of those that it spans."""
     i = fn_at(r["fn"], f)["open_head"]
@@ -238,7 +238,7 @@ def evict_one(r, g, t, limit):
     return True
 
 
-@hot
+@njit
 def make_room(r, g, need, t, limit):
     """Make `need` bytes free on GPU g; return whether they are.
 

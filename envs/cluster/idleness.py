@@ -10,7 +10,7 @@ import math
 from stoker.envs.cluster.events import PREWARM, push
 from stoker.envs.cluster.features import bin_of, foresee, on_gap, put_back
 from stoker.envs.cluster.instances import set_expiry
-from stoker.envs.cluster.jit import hot, njit
+from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.order import rescore
 from stoker.envs.cluster.rules.hazard import expert_mass, hazard_plan
 from stoker.envs.cluster.rules.hybrid_histogram import hybrid_gap, hybrid_plan
@@ -54,7 +54,7 @@ def plan(r, f, t, foreseen):
         fn["prewarm_timer"] = math.inf
 
 
-@hot
+@njit
 def settle(r, i, t):
     """If instance i has nothing to do, plan its idleness; pause there for an outside decision."""
     inst = inst_at(r["inst"], i)

@@ -205,7 +205,7 @@ def lose_instance(r, i, t):
     give_free(r, i)
 
 
-@hot
+@njit
 def unload(r, i, t):
     """Take an idle instance off its device; its weights go to the host if that is ordered."""
     inst = inst_at(r["inst"], i)
@@ -258,7 +258,7 @@ def _copy_down(r, n, f, at):
     push(r, quantize(r, at), PHASE, i, inst["created"] & 0x7FFFFFFF)
 
 
-@hot
+@njit
 def remove_instance(r, i, t):
     """An idle instance goes: weights and process stay in host memory if that is ordered."""
     inst = inst_at(r["inst"], i)

@@ -101,7 +101,7 @@ def _book_source(r, i):
     return True
 
 
-@hot
+@njit
 def start_instance(r, f, g, t):
     """Begin the start-up of an instance of f on GPU g, whose memory has been made free."""
     fn = fn_at(r["fn"], f)

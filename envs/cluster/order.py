@@ -115,7 +115,7 @@ def delist(r, g, f):
         sift_down(r, g, slot_of(r, g, listed_fn(r, g, k))["pos"], n)
 
 
-@hot
+@njit
 def lower(r, f):
     """Bring f's keys down after its priority has fallen (a rise may lag, a fall may not)."""
     prio = fn_at(r["fn"], f)["prio"]

@@ -8,7 +8,7 @@ from stoker.envs.cluster.eviction import access, index_at, make_room, renew
 from stoker.envs.cluster.features import bin_of
 from stoker.envs.cluster.gpu_class import suits
 from stoker.envs.cluster.gpulet import has_part, make_part, may_have_part, part_can_be_made
-from stoker.envs.cluster.jit import hot, njit
+from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.layers import parkable
 from stoker.envs.cluster.loading import start_instance
 from stoker.envs.cluster.order import FIRST_SCAN
@@ -25,7 +25,7 @@ SPARE = 32
 """Heap places that one start can need beside one timer a function."""
 
 
-@hot
+@njit
 def choose_gpu(r, f, t, limit, k):
     """Make room for f on some GPU, or on all it spans; return it, or NONE. `limit`: `make_room`.
 
@@ -105,7 +105,7 @@ def fits(r, f):
     return False
 
 
-@hot
+@njit
 def _start(r, f, t):
     """Start an instance of f if memory allows it; return whether it does."""
     g = choose_gpu(r, f, t, math.inf, NONE)
@@ -116,7 +116,7 @@ def _start(r, f, t):
     return True
 
 
-@hot
+@njit
 def scale(r, f, t):
     """Start instances of f until slots, ready or loading, can hold all its requests.
 

@@ -24,7 +24,7 @@ from stoker.envs.cluster.instances import (
     open_slot,
     remove_instance,
 )
-from stoker.envs.cluster.jit import hot, njit
+from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.loading import start_instance
 from stoker.envs.cluster.placed import closed, standing
 from stoker.envs.cluster.requests import dequeue, drop, enqueue, function_of
@@ -62,7 +62,7 @@ def _begin(r, i, q, t):
             r["startup_wait_s"] += wait
 
 
-@hot
+@njit
 def _run(r, i, head, n, t):
     """Execute a batch: the chain of n requests from `head`."""
     inst = inst_at(r["inst"], i)
@@ -104,7 +104,7 @@ def _form_and_run(r, i, t):
     return True
 
 
-@hot
+@njit
 def _claim(r, i, t):
     """Reserve one slot of instance i."""
     inst = inst_at(r["inst"], i)
@@ -171,7 +171,7 @@ def _choose_slot(r, f, t):
     return waiting if best == NONE else best
 
 
-@hot
+@njit
 def dispatch(r, f, t):
     """Start batches of f while requests wait and slots are free.
 
@@ -246,7 +246,7 @@ def _bind(r, f, q, t):
     access(r, i, t)
 
 
-@hot
+@njit
 def arrive(r, q, t):
     """Request q arrives at t."""
     f = function_of(r, q)
@@ -270,7 +270,7 @@ def arrive(r, q, t):
             wait_for_memory(r, f)
 
 
-@hot
+@njit
 def complete(r, head, n, t):
     """The batch of n requests from `head` is done."""
     i = req_at(r["req"], head)["inst"]

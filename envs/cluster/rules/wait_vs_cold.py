@@ -14,7 +14,7 @@ Units: seconds.
 from __future__ import annotations
 
 from stoker.envs.cluster.gpu_class import times_on
-from stoker.envs.cluster.jit import hot, njit
+from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.tables import (
     HOST,
     NONE,
@@ -33,7 +33,7 @@ LEAST_S = 1e-9
 """Service time that a batch of no duration counts with."""
 
 
-@hot
+@njit
 def join_peers(r, i):
     """List a new instance among all those of its function."""
     if r["scale_out"] != WAIT_VS_COLD:
@@ -47,7 +47,7 @@ def join_peers(r, i):
     fn["peers"] = i
 
 
-@hot
+@njit
 def leave_peers(r, i):
     """Take an instance that leaves off that list."""
     if r["scale_out"] != WAIT_VS_COLD:
@@ -70,14 +70,14 @@ def _known_s(r, inst, n):
     return times["alpha_s"] + times["beta_s"] * n
 
 
-@hot
+@njit
 def batch_started(r, i, n, t):
     """Book a batch of n that instance i begins at t."""
     inst = inst_at(r["inst"], i)
     inst["ends"] += t + _known_s(r, inst, n)
 
 
-@hot
+@njit
 def batch_done(r, i, head, n, t):
     """Book its end, and learn from the time that it took."""
     inst = inst_at(r["inst"], i)
