@@ -162,8 +162,8 @@ def _workload(
 
 def _report(sim: Simulation) -> CacheReplay:
     result = sim.result()
-    row, req = sim.state.rows[0], sim.state.req[0]
-    outcome = result.outcome.tier.copy()
+    row, seen = sim.state.rows[0], result.outcome
+    outcome = seen.tier.copy()
     bound = outcome == 255  # still starting at the end: the instance was made for them
     outcome[bound] = 1
     ttl = bool(np.isfinite(sim.state.fn["keep_alive_s"]).any())
@@ -171,12 +171,12 @@ def _report(sim: Simulation) -> CacheReplay:
     fn = sim.state.fn[0]
     held = np.divide(fn["acc_gib_s"], fn["gib"], out=np.zeros(len(fn)), where=fn["gib"] > 0.0)
     served = outcome != 2
-    until = np.fmin(np.where(served, req["finish"], result.outcome.arrival_s), now)
-    running = (until - result.outcome.arrival_s)[served].sum()
+    until = np.fmin(np.where(served, seen.finish_s, seen.arrival_s), now)
+    running = (until - seen.arrival_s)[served].sum()
     return CacheReplay(
         outcome=outcome,
-        start_s=req["start"].copy(),
-        finish_s=req["finish"].copy(),
+        start_s=seen.start_s,
+        finish_s=seen.finish_s,
         evictions=result.counters["evictions"] + (result.counters["expiries"] if ttl else 0),
         clock=result.clock,
         mean_instances=float(held.sum()) / now,
