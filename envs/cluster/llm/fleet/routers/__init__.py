@@ -1,1 +1,0 @@
-"""Routing rules, one file each: which replica of a function gets a request that arrives."""
