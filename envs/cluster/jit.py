@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 
 import numba
 
+from stoker.envs.cluster.jit_library import EntryCompiler, HelperCompiler
+
 config: Any = numba.config
 
 _numba_njit: Any = numba.njit
@@ -53,17 +55,18 @@ def cache_root() -> Path:
 _CACHE = cache_root() / "engine" / source_digest()
 
 
-def njit(function: F) -> F:
+def njit(function: F, **options: Any) -> F:
     """Compile a rule or a helper: called only from compiled code, cached with its entry."""
-    compiled: F = _numba_njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    compiled: F = _numba_njit(_nrt=False, pipeline_class=HelperCompiler, **wrappers, **options)(
+        function
+    )
     return compiled
 
 
 def hot(function: F) -> F:
     """Compile a helper that most requests run: always inlined, however large its callers are."""
-    options = {"_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    compiled: F = _numba_njit(forceinline=True, **options)(function)
-    return compiled
+    return njit(function, forceinline=True)
 
 
 def entry(function: F) -> F:
@@ -71,7 +74,9 @@ def entry(function: F) -> F:
     before = config.CACHE_DIR
     config.CACHE_DIR = str(_CACHE)
     try:
-        compiled: F = _numba_njit(_nrt=False, cache=True, nogil=True)(function)
+        compiled: F = _numba_njit(_nrt=False, cache=True, nogil=True, pipeline_class=EntryCompiler)(
+            function
+        )
     finally:
         config.CACHE_DIR = before
     return compiled
