@@ -103,6 +103,9 @@ def build_workload(node: ConfigNode, seed: int) -> tuple[Workload, tuple[Functio
     if "_target_" not in options:
         raise SpecError("workload._target_", None, "a loader or generator")
     target = get_method(str(options.pop("_target_")))
+    for name in [name for name in options if name.endswith("trace")]:
+        path = name.removesuffix("trace") + "path"  # null: where the public trace lies here
+        options[path] = located(options.get(path), options.pop(name))
     if "rng" in inspect.signature(target).parameters:
         options["rng"] = np.random.default_rng([seed, 0])
     made = _call("workload", target, options)
@@ -178,41 +181,15 @@ def build_policy(node: str | ConfigNode) -> Policy:
     return load_policy(node if isinstance(node, str) else plain(node))
 
 
-def azure_sample(rng: np.random.Generator, path: str | None = None, **options: Any) -> Workload:
-    """Load the full-day sample of 1,250 functions; a path left out is looked for here."""
-    file = _located(path, "azure_functions_2019_sample")
-    made: Workload = _call(
-        "workload", traffic.azure_functions.load, {"invocations_path": file, "rng": rng, **options}
-    )
-    return made
-
-
-def azure_functions(
-    rng: np.random.Generator,
-    path: str | None = None,
-    durations_path: str | None = None,
-    **options: Any,
-) -> Workload:
-    """Load the Azure Functions trace of 2019; a path left out is looked for on this machine."""
-    files = {
-        "invocations_path": _located(path, "azure_functions_2019_d07_invocations"),
-        "durations_path": _located(durations_path, "azure_functions_2019_d07_durations"),
-    }
-    return _call("workload", traffic.azure_functions.load, {**files, "rng": rng, **options})
-
-
-def azure_llm(
-    path: str | None = None, trace: str = "azure_llm_2023_conv", **options: Any
-) -> Workload:
-    """Load an Azure LLM trace; a path left out is looked for on this machine."""
-    return _call("workload", traffic.azure_llm.load, {"path": _located(path, trace), **options})
-
-
-def synthetic(rng: np.random.Generator, **options: Any) -> Workload:
-    """Draw synthetic traffic; `mix` may be a mapping of shares."""
-    if options.get("mix") is not None:
-        options["mix"] = _build("workload.mix", traffic.synthetic.Mix, options["mix"])
-    return _call("workload", traffic.generate, {"rng": rng, **options})
+def located(path: str | None, name: str) -> Path:
+    """Return the path given, or where the trace of that name lies on this machine."""
+    if path is not None:
+        return Path(path)
+    found = traffic.locate(name)
+    if found is None:
+        place = "`stoker data fetch` it, set STOKER_DATA"
+        raise SpecError("workload.path", None, f"the file of {name}: {place}, or name the file")
+    return found
 
 
 def plain(node: ConfigNode) -> dict[str, Any]:
@@ -266,17 +243,6 @@ def _draw_functions(workload: Workload, share: float, seed: int) -> Workload:
 
 def _mapping_profile(mapping: str) -> str:
     return "the workload's own table" if mapping == "table" else to_gpu.profile(mapping)
-
-
-def _located(path: str | None, name: str) -> Path:
-    """Return the path given, or where the trace of that name lies."""
-    if path is not None:
-        return Path(path)
-    found = traffic.locate(name)
-    if found is None:
-        place = "`stoker data fetch` it, set STOKER_DATA"
-        raise SpecError("workload.path", None, f"the file of {name}: {place}, or name the file")
-    return found
 
 
 def _build(field: str, kind: type[Any], node: Mapping[str, Any]) -> Any:

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stoker.agents.build import azure_sample
 from stoker.envs import workload as traffic
-from stoker.envs.workload import Workload
+from stoker.envs.workload import Workload, azure_functions
 
 TRACE = "azure_functions_2019_sample"
 LEAST_HOURLY, MOST_HOURLY = 1.0, 30.0
@@ -45,7 +44,7 @@ def demo_traffic(compression: float, rng: np.random.Generator, quick: bool = Fal
         why = "quick run" if quick else f"no {TRACE} on this machine"
         name = f"synthetic, the fitted generator ({why})"
     else:
-        whole = azure_sample(rng, str(found), max_per_minute=MOST_A_MINUTE)
+        whole = azure_functions.load(found, rng=rng, max_per_minute=MOST_A_MINUTE)
         name = "Azure Functions 2019, a day of 1,250 sampled functions"
     hourly = np.bincount(whole.function, minlength=len(whole.names)) / (whole.horizon_s / 3600.0)
     kept = np.flatnonzero((hourly >= LEAST_HOURLY) & (hourly <= MOST_HOURLY))

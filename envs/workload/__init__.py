@@ -1,10 +1,30 @@
 """Workloads: traces and generators, all turned into one `Workload` type.
 
-Loaders are modules with a `load`: `azure_functions`, `azure_llm`, `plain_csv`; generators are in
-`synthetic`; `to_gpu` maps functions to models on GPUs.
+Loaders are modules with a `load`, one a family of traces (`docs/workloads.md` lists them);
+generators are modules with a `generate`, of which `synthetic` is the one that others build on;
+`to_gpu` maps functions to models on GPUs.
 """
 
-from stoker.envs.workload import azure_functions, azure_llm, plain_csv, synthetic, to_gpu
+from stoker.envs.workload import (
+    alibaba_genai_2026,
+    alibaba_gpu_v2023,
+    azure_functions,
+    azure_functions_2021,
+    azure_llm,
+    burstgpt,
+    drift,
+    families,
+    flash_crowd,
+    llm_tokens,
+    mooncake,
+    plain_csv,
+    rare_tail,
+    servegen,
+    synthetic,
+    to_gpu,
+    token_lengths,
+    twitter,
+)
 from stoker.envs.workload.catalogue import TRACES, cache_folder, locate
 from stoker.envs.workload.fetch import FetchError, fetch
 from stoker.envs.workload.scale import (
@@ -25,20 +45,33 @@ __all__ = [
     "FetchError",
     "Split",
     "Workload",
+    "alibaba_genai_2026",
+    "alibaba_gpu_v2023",
     "azure_functions",
+    "azure_functions_2021",
     "azure_llm",
+    "burstgpt",
     "cache_folder",
+    "drift",
+    "families",
     "fetch",
+    "flash_crowd",
     "footprint_gib",
     "generate",
+    "llm_tokens",
     "locate",
     "memory_ratio",
     "mmpp2",
+    "mooncake",
     "plain_csv",
+    "rare_tail",
     "resident_s",
+    "servegen",
     "split",
     "synthetic",
     "thin",
     "to_gpu",
+    "token_lengths",
+    "twitter",
     "utilisation",
 ]

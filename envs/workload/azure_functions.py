@@ -85,7 +85,7 @@ def function_memory_mb(path: str | Path) -> dict[str, float]:
 
 
 def load(
-    invocations_path: str | Path,
+    path: str | Path,
     durations_path: str | Path | None = None,
     *,
     rng: np.random.Generator,
@@ -100,7 +100,7 @@ def load(
     """Turn invocation counts into requests.
 
     Args:
-        invocations_path: HashFunction and one column a minute.
+        path: HashFunction and one column a minute.
         durations_path: HashFunction and Average; gives every request its function's mean.
         rng: places the requests in their minutes.
         start_minute: first minute label kept; the workload's time 0.
@@ -116,7 +116,7 @@ def load(
         SpecError: names the file's line and column, or the option.
     """
     _check_options(max_per_minute, timers, timer_jitter_s, service_range_s)
-    path = Path(invocations_path)
+    path = Path(path)
     trace = _cut(read_counts(path), start_minute, end_minute, functions)
     note = [f"azure_functions_2019 {path.name}"]
     note.append(f"minutes {trace.minutes[0]}-{trace.minutes[-1]}, {len(trace.names)} functions")

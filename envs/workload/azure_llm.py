@@ -30,13 +30,10 @@ def load(path: str | Path, *, name: str = "llm", horizon_s: float | None = None)
         SpecError: names the line and the column.
     """
     path = Path(path)
-    for column in tables.header(path):
-        if column not in COLUMNS:
-            raise SpecError(f"{path.name}: column", column, " | ".join(COLUMNS))
+    tables.known(path, COLUMNS)
     data = tables.read(path, COLUMNS)
     stamps = data["TIMESTAMP"]
-    if not len(stamps):
-        raise SpecError(f"{path.name}: rows", 0, "at least one request")
+    tables.some(path, len(stamps))
     if not str(stamps.type).startswith("timestamp"):
         raise SpecError(f"{path.name}: TIMESTAMP", stamps[0].as_py(), "YYYY-MM-DD HH:MM:SS")
     ticks = stamps.to_numpy().astype("datetime64[ns]").astype(np.int64)

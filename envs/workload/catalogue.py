@@ -15,6 +15,9 @@ from stoker.envs.cluster.errors import SpecError
 AZURE_RAW = "https://raw.githubusercontent.com/Azure/AzurePublicDataset/master/data"
 AZURE_RELEASE = "https://github.com/Azure/AzurePublicDataset/releases/download"
 BURSTGPT_RELEASE = "https://github.com/HPMLL/BurstGPT/releases/download/v1.1"
+GITHUB_RAW = "https://raw.githubusercontent.com"
+GENAI = f"{GITHUB_RAW}/alibaba/clusterdata/master/cluster-trace-v2026-GenAI"
+RESEARCH = "research, cite; no licence file"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,55 @@ TRACES = {
         "burstgpt/BurstGPT_1.csv",
         f"{BURSTGPT_RELEASE}/BurstGPT_1.csv",
         "4bb3783693d0a435686fbfc885615d2349bd067239079fa4b749f2e679e12122",
+    ),
+    "azure_functions_2021_head": Trace(
+        "azure_functions_2021/AzureFunctionsInvocationTraceForTwoWeeksJan2021_head.csv"
+    ),
+    "burstgpt_sample": Trace("burstgpt/burstgpt_sample.csv"),
+    "mooncake_conversation": Trace(
+        "mooncake/conversation_trace.jsonl",
+        f"{GITHUB_RAW}/kvcache-ai/Mooncake/main/FAST25-release/traces/conversation_trace.jsonl",
+        "b8cbb061a85206d729d91cdc2981f43c9e0d99209dce588d3af5f7934408b9df",
+        "Apache-2.0",
+    ),
+    "servegen": Trace(
+        "servegen/ServeGen.tar.gz",
+        "https://github.com/alibaba/ServeGen/archive/refs/heads/main.tar.gz",
+        licence="Apache-2.0",
+    ),
+    "servegen_m_small": Trace("servegen/language_m-small.tar.gz", licence="Apache-2.0"),
+    "servegen_m_large": Trace("servegen/language_m-large_traces.tar.gz", licence="Apache-2.0"),
+    "servegen_mm_image": Trace("servegen/multimodal_mm-image.tar.gz", licence="Apache-2.0"),
+    "alibaba_genai_2026": Trace(
+        "alibaba_genai_2026/lora_request_trace.csv",
+        f"{GENAI}/lora_request_trace.csv",
+        licence=RESEARCH,
+    ),
+    **{
+        f"alibaba_genai_2026_{name}": Trace(f"alibaba_genai_2026/{name}_anon.csv", licence=RESEARCH)
+        for name in (
+            "basemodel_update_latency",
+            "lora_update_latency",
+            "controlnet_latency_data",
+            "pipeline_update_latency",
+            "pipeline_inference_data",
+            "model_predict_data",
+        )
+    },
+    "alibaba_gpu_v2023": Trace(
+        "alibaba_gpu_v2023/openb_pod_list_default.csv",
+        f"{GITHUB_RAW}/alibaba/clusterdata/master/cluster-trace-gpu-v2023/csv/"
+        "openb_pod_list_default.csv",
+        "1ee7ed79c27a3b0861cda8ddba86a004c6aba904caafa329a76ae93ca63834a8",
+        RESEARCH,
+    ),
+    "twitter": Trace("twitter/workload_days01-14.txt", licence="none stated"),
+    "token_lengths_arxiv": Trace(
+        "token_lengths/arxiv_summarization_stats_llama2_tokenizer_filtered_v2.csv",
+        f"{GITHUB_RAW}/microsoft/vidur/main/data/processed_traces/"
+        "arxiv_summarization_stats_llama2_tokenizer_filtered_v2.csv",
+        "9d3580538d915ca75e4aaaa54590b42dbb17abc6d74c8913310cf07c232adcdc",
+        "MIT",
     ),
 }
 

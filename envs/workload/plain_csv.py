@@ -48,14 +48,12 @@ def load(
     """
     path = Path(path)
     columns = tables.header(path)
-    for column in columns:
-        if column not in REQUEST_COLUMNS:
-            raise SpecError(f"{path.name}: column", column, " | ".join(REQUEST_COLUMNS))
+    tables.known(path, REQUEST_COLUMNS)
     kinds = {c: REQUEST_COLUMNS[c] for c in dict.fromkeys((*REQUIRED, *columns))}
     data = tables.read(path, kinds)
-    if not len(data["arrival_s"]):
-        raise SpecError(f"{path.name}: rows", 0, "at least one request")
-    arrival_s = _arrivals(path, data["arrival_s"])
+    tables.some(path, len(data["arrival_s"]))
+    arrival_s = tables.times(path, "arrival_s", data["arrival_s"])
+    tables.ascending(path, "arrival_s", arrival_s)
     function, names = tables.labels(data["function"])
     _refuse_name(path, function, names, "", "a name")
     functions: tuple[Function, ...] = ()
@@ -71,16 +69,6 @@ def load(
     source = f"csv {path.name}"
     optional = _optional(path, data)
     return Workload(arrival_s, function, names, end_s, source=source, **optional), functions
-
-
-def _arrivals(path: Path, cells: Any) -> NDArray[np.float64]:
-    arrival_s = tables.times(path, "arrival_s", cells)
-    late = np.flatnonzero(np.diff(arrival_s) < 0.0)
-    if len(late):
-        at = int(late[0]) + 1
-        field = f"{path.name}:{at + tables.FIRST_LINE} arrival_s"
-        raise SpecError(field, float(arrival_s[at]), f">= {arrival_s[at - 1]} of the line before")
-    return arrival_s
 
 
 def _refuse_name(

@@ -10,6 +10,7 @@ Shapes: N requests, F functions.  Units: seconds, requests per second.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
@@ -45,6 +46,17 @@ class Mix:
         if self.total == 0.0:
             raise SpecError("mix", 0.0, "one share > 0")
 
+    @classmethod
+    def of(cls, shares: Mix | Mapping[str, float]) -> Mix:
+        """Take a mix as it is, or fill one with shares by name; those not named are 0."""
+        if isinstance(shares, Mix):
+            return shares
+        names = [f.name for f in fields(cls)]
+        for name in shares:
+            if name not in names:
+                raise SpecError(f"mix.{name}", shares[name], " | ".join(names))
+        return cls(**{**dict.fromkeys(names, 0.0), **shares})
+
     @property
     def total(self) -> float:
         """Sum of the shares."""
@@ -58,7 +70,7 @@ def generate(
     hours: float = 2.0,
     requests_per_s: float = 2.0,
     zipf: float = 1.0,
-    mix: Mix = Mix(),
+    mix: Mix | Mapping[str, float] = Mix(),
     gamma_cv: float = 4.0,
     burst_fit: str = "azure_llm_2023_code",
     timer_jitter_s: float = 1.0,
@@ -75,7 +87,7 @@ def generate(
         requests_per_s: mean rate of all functions together, before timers are rounded to usual
             periods.
         zipf: exponent of popularity; 0 = all alike.
-        mix: shares of the processes.
+        mix: shares of the processes, perhaps as a mapping (those left out are 0).
         gamma_cv: coefficient of variation of the gaps of gamma functions.
         burst_fit: fit of the on/off functions, stretched in time to each one's rate.
         timer_jitter_s: standard deviation of timers' jitter.
@@ -86,8 +98,9 @@ def generate(
     Raises:
         SpecError: names the argument.
     """
-    _check(functions, hours, requests_per_s, zipf, gamma_cv, timer_jitter_s, diurnal_depth)
-    fit = _fit(burst_fit)
+    check_common(functions, hours, requests_per_s, zipf)
+    _check(gamma_cv, timer_jitter_s, diurnal_depth)
+    mix, fit = Mix.of(mix), _fit(burst_fit)
     horizon_s = hours * 3600.0
     rates, periods_s = _rates(functions, requests_per_s, zipf)
     kinds = _deal(rng, rates, mix)
@@ -115,7 +128,7 @@ def generate(
     arrival_s, function = arrival_s[order], function[order]
     service_s = marginals.durations_s(rng, functions, *service_range_s)[function]
     source = f"{VERSION}; {functions} functions, {hours:g} h, {requests_per_s:g}/s, zipf {zipf:g}"
-    return Workload(arrival_s, function, _names(functions), horizon_s, service_s, source=source)
+    return Workload(arrival_s, function, names(functions), horizon_s, service_s, source=source)
 
 
 def mmpp2(
@@ -183,14 +196,31 @@ def _rates(
     functions: int, requests_per_s: float, zipf: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Share the rate out by popularity, and find the usual period nearest in ratio. Shape: (F,)."""
-    popularity = np.arange(1, functions + 1, dtype=np.float64) ** -zipf
-    rates = requests_per_s * popularity / popularity.sum()
+    rates = zipf_rates(functions, requests_per_s, zipf)
     nearest = np.abs(np.log(rates[:, None] * TIMER_PERIODS_S)).argmin(axis=1)
     return rates, TIMER_PERIODS_S[nearest]
 
 
+def zipf_rates(functions: int, requests_per_s: float, zipf: float) -> NDArray[np.float64]:
+    """Share a rate out by popularity, the most popular first. Shape: (F,)."""
+    popularity = np.arange(1, functions + 1, dtype=np.float64) ** -zipf
+    rates: NDArray[np.float64] = requests_per_s * popularity / popularity.sum()
+    return rates
+
+
+def ordered(
+    arrivals: Sequence[NDArray[np.float64]], owners: Sequence[NDArray[np.int32]], horizon_s: float
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Join parts, leave out what lies beyond the horizon, and sort by time. Shapes: (N,), (N,)."""
+    arrival_s, function = np.concatenate(arrivals), np.concatenate(owners)
+    kept = processes.within(arrival_s, horizon_s)
+    arrival_s, function = arrival_s[kept], function[kept]
+    order = arrival_s.argsort(kind="stable")
+    return arrival_s[order], function[order]
+
+
 @lru_cache(maxsize=8)
-def _names(functions: int) -> tuple[str, ...]:
+def names(functions: int) -> tuple[str, ...]:
     """Name functions by number, zero-padded so that they sort."""
     width = len(str(functions - 1))
     return tuple(f"f{i:0{width}d}" for i in range(functions))
@@ -202,23 +232,21 @@ def _fit(name: str) -> processes.Mmpp2:
     return processes.FITS[name]
 
 
-def _check(
-    functions: int,
-    hours: float,
-    requests_per_s: float,
-    zipf: float,
-    gamma_cv: float,
-    timer_jitter_s: float,
-    diurnal_depth: float,
-) -> None:
+def check_common(functions: int, hours: float, requests_per_s: float, zipf: float) -> None:
+    """Check what all generators take."""
     if functions < 1:
         raise SpecError("functions", functions, "an integer >= 1")
-    positive = {"hours": hours, "requests_per_s": requests_per_s, "gamma_cv": gamma_cv}
-    for name, value in positive.items():
+    for name, value in {"hours": hours, "requests_per_s": requests_per_s}.items():
         if not (math.isfinite(value) and value > 0.0):
             raise SpecError(name, value, "finite, > 0")
-    for name, value in {"zipf": zipf, "timer_jitter_s": timer_jitter_s}.items():
-        if not (math.isfinite(value) and value >= 0.0):
-            raise SpecError(name, value, "finite, >= 0")
+    if not (math.isfinite(zipf) and zipf >= 0.0):
+        raise SpecError("zipf", zipf, "finite, >= 0")
+
+
+def _check(gamma_cv: float, timer_jitter_s: float, diurnal_depth: float) -> None:
+    if not (math.isfinite(gamma_cv) and gamma_cv > 0.0):
+        raise SpecError("gamma_cv", gamma_cv, "finite, > 0")
+    if not (math.isfinite(timer_jitter_s) and timer_jitter_s >= 0.0):
+        raise SpecError("timer_jitter_s", timer_jitter_s, "finite, >= 0")
     if not 0.0 <= diurnal_depth <= 1.0:
         raise SpecError("diurnal_depth", diurnal_depth, "0..1")

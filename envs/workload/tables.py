@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def header(path: Path) -> list[str]:
         opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rt", encoding="utf-8-sig", newline="") as stream:
             names: list[str] = next(csv.reader(stream), [])
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError) as error:
         raise SpecError("path", str(path), f"a readable CSV file ({error})") from error
     seen: set[str] = set()
     for name in names:
@@ -67,6 +67,8 @@ def read(path: Path, kinds: Mapping[str, str]) -> dict[str, Any]:
             table = arrow_csv.read_csv(stream, reading, parsing, options)
     except pa.ArrowInvalid as error:
         raise _translate(path, names, kinds, str(error)) from error
+    except OSError as error:  # the file ends within its compressed stream
+        raise SpecError("path", str(path), f"a whole CSV file ({error})") from error
     for column in kinds:
         _refuse_gaps(path, column, table[column])
     return {column: table[column] for column in kinds}
@@ -103,6 +105,40 @@ def times(path: Path, column: str, cells: Any) -> NDArray[np.float64]:
             f"{path.name}:{row + FIRST_LINE} {column}", float(values[row]), "a finite number >= 0"
         )
     return values
+
+
+def ascending(path: Path, column: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Check that no time is before the one of the line before. Shape: (N,)."""
+    late = np.flatnonzero(np.diff(values) < 0.0)
+    if len(late):
+        at = int(late[0]) + 1
+        field = f"{path.name}:{at + FIRST_LINE} {column}"
+        raise SpecError(field, float(values[at]), f">= {values[at - 1]} of the line before")
+    return values
+
+
+def known(path: Path, columns: Collection[str]) -> None:
+    """Refuse a file with a column that is none of these."""
+    for column in header(path):
+        if column not in columns:
+            raise SpecError(f"{path.name}: column", column, " | ".join(columns))
+
+
+def some(path: Path, rows: int) -> None:
+    """Refuse a file without a row."""
+    if not rows:
+        raise SpecError(f"{path.name}: rows", 0, "at least one request")
+
+
+def text(path: Path) -> str:
+    """Return a text file, gzipped or plain, whole."""
+    try:
+        opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt", encoding="utf-8") as stream:
+            whole: str = stream.read()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise SpecError("path", str(path), f"a whole text file ({error})") from error
+    return whole
 
 
 def counts(path: Path, column: str, cells: Any) -> NDArray[np.int32]:
