@@ -13,6 +13,7 @@ Shapes: N arrivals, S sojourns.  Units: seconds, requests per second.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -75,11 +76,21 @@ def poisson(rng: np.random.Generator, rate_per_s: float, horizon_s: float) -> Ti
 def gamma(rng: np.random.Generator, rate_per_s: float, horizon_s: float, cv: float) -> Times:
     """Draw a renewal process with gamma gaps of coefficient of variation `cv`. Shape: (N,)."""
     shape, mean_s = 1.0 / cv**2, 1.0 / rate_per_s
-    start_s = -BURN_IN_GAPS * mean_s
+    return _renewal(lambda n: rng.gamma(shape, mean_s / shape, n), rate_per_s, horizon_s)
+
+
+def lognormal(rng: np.random.Generator, rate_per_s: float, horizon_s: float, sigma: float) -> Times:
+    """Draw a renewal process whose gaps have a normal logarithm of that sigma. Shape: (N,)."""
+    mu = -math.log(rate_per_s) - 0.5 * sigma**2
+    return _renewal(lambda n: rng.lognormal(mu, sigma, n), rate_per_s, horizon_s)
+
+
+def _renewal(draw: Callable[[int], Times], rate_per_s: float, horizon_s: float) -> Times:
+    """Add up gaps from some time before 0 on, until the horizon is reached. Shape: (N,)."""
+    start_s = -BURN_IN_GAPS * (1.0 / rate_per_s)
     times: list[Times] = []
     while start_s < horizon_s:
-        n = int((horizon_s - start_s) * rate_per_s) + 64
-        block = start_s + rng.gamma(shape, mean_s / shape, n).cumsum()
+        block = start_s + draw(int((horizon_s - start_s) * rate_per_s) + 64).cumsum()
         times.append(block)
         start_s = float(block[-1])
     return np.concatenate(times)

@@ -44,6 +44,7 @@ def generate(
     Raises:
         SpecError: names the argument.
     """
+    synthetic.check_common(functions, hours, requests_per_s, zipf)
     require(0.0 <= tail_share < 1.0, "tail_share", tail_share, ">= 0, < 1")
     tail = min(round(tail_share * functions), functions - 1)
     head = synthetic.generate(
