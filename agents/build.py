@@ -113,7 +113,7 @@ def build_workload(node: ConfigNode, seed: int) -> tuple[Workload, tuple[Functio
 
 
 def shape_traffic(workload: Workload, scenario: Mapping[str, Any], seed: int) -> Workload:
-    """Take the scenario's part of a workload, thin it and compress its time."""
+    """Take the scenario's part of a workload, its first hours, thin it and compress its time."""
     part = scenario["part"]
     if part not in PARTS:
         raise SpecError("scenario.part", part, " | ".join(PARTS))
@@ -126,6 +126,7 @@ def shape_traffic(workload: Workload, scenario: Mapping[str, Any], seed: int) ->
             edges_s=tuple(edge * workload.horizon_s for edge in scenario["split_edges"]),
         )
         workload = getattr(parts, part)
+    workload = _first_hours(workload, scenario["hours"])
     workload = _draw_functions(workload, float(scenario["function_share"]), seed)
     if scenario["keep_probability"] < 1.0:
         rng = np.random.default_rng([seed, 1])
@@ -150,9 +151,12 @@ def build_cluster(
         pcie = _build("cluster.pcie", Link, node["pcie"] or {})
         hardware = Node(gpus, node["host_gib"], node["host_price_usd_gib_h"], disk, pcie)
     else:
-        device_gib = traffic.memory_ratio(workload, functions, scenario["ratio"])
+        pools = node["pool_gpus"]
+        if not (isinstance(pools, int) and pools >= 1 and (pools == 1 or node["pooled"])):
+            raise SpecError("cluster.pool_gpus", pools, "an integer >= 1, and 1 if not pooled")
         hardware = to_gpu.node(
-            device_gib / count, gpu=node["gpu"], pooled=node["pooled"], host_gib=node["host_gib"],
+            traffic.memory_ratio(workload, functions, scenario["ratio"], count * pools) * pools,
+            gpu=node["gpu"], pooled=node["pooled"], gpus=pools, host_gib=node["host_gib"],
             disk=disk,
         )  # fmt: skip
         hardware = replace(hardware, host_price_usd_gib_h=node["host_price_usd_gib_h"])
@@ -207,15 +211,24 @@ def map_functions(
     if mapping not in MAPPINGS:
         raise SpecError("scenario.mapping", mapping, " | ".join(MAPPINGS))
     layers = _layers(scenario.get("layers") or {})
+    related = dict(scenario["families"])
     if mapping == "table":
         if layers:
             raise SpecError("scenario.layers", dict(layers), "{}: the workload's table has them")
+        if related["size"] != 1:
+            raise SpecError("scenario.families.size", related["size"], "1: the table has families")
         if not table:
             raise SpecError("scenario.mapping", mapping, "a workload with functions_path")
         by_name = {function.name: function for function in table}
         return tuple(by_name[name] for name in workload.names)
     draw = to_gpu.lognormal if mapping == "lognormal" else to_gpu.catalogue
     functions = draw(workload, np.random.default_rng([seed, 2]))
+    if related["size"] != 1:
+        functions = _call(
+            "scenario.families",
+            traffic.families.share,
+            {"functions": functions, "rng": np.random.default_rng([seed, 7]), **related},
+        )
     slack_s = float(scenario["slo_slack_s"])
     return tuple(replace(f, slo_s=f.alpha_s + f.beta_s + slack_s, **layers) for f in functions)
 
@@ -226,6 +239,16 @@ def _layers(asked: Mapping[str, Any]) -> dict[str, Any]:
         if name not in LAYERS:
             raise SpecError(f"scenario.layers.{name}", asked[name], " | ".join(LAYERS))
     return {name: value for name, value in asked.items() if value != LAYERS[name]}
+
+
+def _first_hours(workload: Workload, hours: float | None) -> Workload:
+    """Keep the first hours, all of them if None."""
+    if hours is None:
+        return workload
+    longest = workload.horizon_s / 3600.0
+    if not 0.0 < hours <= longest:
+        raise SpecError("scenario.hours", hours, f"> 0, <= {longest:g} (length of the traffic)")
+    return workload.window(0.0, hours * 3600.0)
 
 
 def _draw_functions(workload: Workload, share: float, seed: int) -> Workload:

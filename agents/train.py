@@ -54,7 +54,10 @@ class ConfigProblems:
         if not float(cfg.env.hours) > 0.0:
             raise SpecError("env.hours", cfg.env.hours, "> 0")
         self._hours_s = min(float(cfg.env.hours) * 3600.0, self._workload.horizon_s)
-        self.gpus = 1 if self._cluster["gpus"] is None else len(self._cluster["gpus"])
+        gpus = self._cluster["gpus"]
+        self.gpus = self._cluster["nodes"] * (
+            self._cluster["pool_gpus"] if gpus is None else len(gpus)
+        )
 
     def sample(self, rng: np.random.Generator) -> tuple[Cluster, Workload]:
         """Draw functions, a window, a mapping, a memory ratio and a scenario."""

@@ -184,6 +184,7 @@ def node(
     *,
     gpu: str = "A100-80GB-SXM",
     pooled: bool = True,
+    gpus: int = 1,
     host_gib: float = 0.0,
     disk: Link | None = None,
 ) -> Node:
@@ -192,8 +193,9 @@ def node(
     Args:
         device_gib: total device memory.
         gpu: a GPU of the catalogue: its price per GiB and its PCIe rate.
-        pooled: one device of exactly `device_gib` (a memory ratio then means what it says); else
-            as many whole GPUs as reach it.
+        pooled: exactly `device_gib` (a memory ratio then means what it says); else as many whole
+            GPUs as reach it.
+        gpus: equal devices that share it, where pooled.
         host_gib: pinned host memory for weights.
         disk: the shared disk link; unlimited if not given.
     """
@@ -203,8 +205,8 @@ def node(
     if not (math.isfinite(device_gib) and device_gib > 0.0):
         raise SpecError("device_gib", device_gib, "finite, > 0")
     kind = kinds[gpu]
-    count = 1 if pooled else math.ceil(device_gib / kind["memory_gib"])
-    each_gib = device_gib if pooled else kind["memory_gib"]
+    count = gpus if pooled else math.ceil(device_gib / kind["memory_gib"])
+    each_gib = device_gib / gpus if pooled else kind["memory_gib"]
     price_usd_h = kind["price_usd_h"] * each_gib / kind["memory_gib"]
     gpus = (Gpu(each_gib, price_usd_h, gpu),) * count
     return Node(gpus, host_gib, disk=disk or Link(), pcie=Link(kind["pcie_gib_s"]))
