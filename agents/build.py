@@ -10,14 +10,14 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hydra.utils import get_method
-from omegaconf import DictConfig, OmegaConf
 
+from stoker.agents.nodes import ConfigNode, call, fill, plain
 from stoker.baselines.base import Policy
 from stoker.baselines.registry import load_policy
 from stoker.envs import workload as traffic
@@ -34,7 +34,6 @@ LAYERS = {
 }  # fmt: skip
 """Fields of a function that a scenario may set for all mapped ones, and what they are if not."""
 PARTS = ("all", "train", "validation", "test", "later")
-ConfigNode = DictConfig | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def build_faults(
     """Draw what goes wrong in a problem; None where nothing can."""
     if node is None:
         return None
-    rates = _build("faults", FaultRates, plain(node))
+    rates = fill("faults", FaultRates, plain(node))
     if rates == FaultRates(retry=rates.retry):
         return None
     return draw_faults(np.random.default_rng([seed, 6]), cluster, workload.horizon_s, rates)
@@ -108,7 +107,7 @@ def build_workload(node: ConfigNode, seed: int) -> tuple[Workload, tuple[Functio
         options[path] = located(options.get(path), options.pop(name))
     if "rng" in inspect.signature(target).parameters:
         options["rng"] = np.random.default_rng([seed, 0])
-    made = _call("workload", target, options)
+    made = call("workload", target, options)
     return made if isinstance(made, tuple) else (made, ())
 
 
@@ -142,38 +141,56 @@ def build_cluster(
     functions: tuple[Function, ...],
 ) -> Cluster:
     """Build a cluster of equal nodes: explicit GPUs, or pools that the memory ratio sizes."""
-    disk = _build("scenario.disk", Link, scenario["disk"])
+    disk = fill("scenario.disk", Link, scenario["disk"])
     count = node["nodes"]
     if not (isinstance(count, int) and count >= 1):
         raise SpecError("cluster.nodes", count, "an integer >= 1")
     if node["gpus"] is not None:
-        gpus = tuple(_build(f"cluster.gpus[{i}]", Gpu, gpu) for i, gpu in enumerate(node["gpus"]))
-        pcie = _build("cluster.pcie", Link, node["pcie"] or {})
+        gpus = tuple(fill(f"cluster.gpus[{i}]", Gpu, gpu) for i, gpu in enumerate(node["gpus"]))
+        pcie = fill("cluster.pcie", Link, node["pcie"] or {})
         hardware = Node(gpus, node["host_gib"], node["host_price_usd_gib_h"], disk, pcie)
     else:
-        pools = node["pool_gpus"]
-        if not (isinstance(pools, int) and pools >= 1 and (pools == 1 or node["pooled"])):
-            raise SpecError("cluster.pool_gpus", pools, "an integer >= 1, and 1 if not pooled")
+        device_gib = traffic.memory_ratio(workload, functions, scenario["ratio"])
+        count, gpus = pools(node, len(functions), device_gib / max(f.device_gib for f in functions))
         hardware = to_gpu.node(
-            traffic.memory_ratio(workload, functions, scenario["ratio"], count * pools) * pools,
-            gpu=node["gpu"], pooled=node["pooled"], gpus=pools, host_gib=node["host_gib"],
-            disk=disk,
+            device_gib / count, gpu=node["gpu"], pooled=node["pooled"], gpus=gpus,
+            host_gib=node["host_gib"], disk=disk,
         )  # fmt: skip
         hardware = replace(hardware, host_price_usd_gib_h=node["host_price_usd_gib_h"])
     return Cluster(
         (_complete(hardware, node),) * count,
         functions,
-        _build("cluster.objective", Objective, node["objective"]),
+        fill("cluster.objective", Objective, node["objective"]),
         first_bin_s=node["first_bin_s"] / scenario["compress"],
         profile=scenario["profile"] or _mapping_profile(scenario["mapping"]),
     )
+
+
+def pools(node: Mapping[str, Any], functions: int, most: float = math.inf) -> tuple[int, int]:
+    """Return how many nodes and how many GPUs a node a pool is spread over.
+
+    Args:
+        node: the config of the cluster.
+        functions: number of functions.
+        most: GPUs there may be at most, so that each holds any function.
+    """
+    each = node["functions_per_gpu"]
+    if each is None:
+        return node["nodes"], 1
+    if not (each > 0.0 and node["pooled"]):
+        raise SpecError("cluster.functions_per_gpu", each, "> 0, and null where not pooled")
+    if not node["gpus_per_node"] >= 1:
+        raise SpecError("cluster.gpus_per_node", node["gpus_per_node"], "an integer >= 1")
+    gpus = max(math.floor(min(round(functions / each), most)), 1)
+    count = math.ceil(gpus / node["gpus_per_node"])
+    return count, gpus // count
 
 
 def _complete(hardware: Node, node: Mapping[str, Any]) -> Node:
     """Give a node how it loads, its disk, its network and how long it takes to come up."""
     network = node["network"]
     if network is not None:
-        network = _build("cluster.network", Link, network)
+        network = fill("cluster.network", Link, network)
     return replace(
         hardware, loading=node["loading"], demotion=node["demotion"], disk_gib=node["disk_gib"],
         network=network, boot_s=node["boot_s"],
@@ -194,13 +211,6 @@ def located(path: str | None, name: str) -> Path:
         place = "`stoker data fetch` it, set STOKER_DATA"
         raise SpecError("workload.path", None, f"the file of {name}: {place}, or name the file")
     return found
-
-
-def plain(node: ConfigNode) -> dict[str, Any]:
-    """Resolve a config node into a plain dict."""
-    if isinstance(node, DictConfig):
-        node = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore
-    return dict(node)
 
 
 def map_functions(
@@ -224,7 +234,7 @@ def map_functions(
     draw = to_gpu.lognormal if mapping == "lognormal" else to_gpu.catalogue
     functions = draw(workload, np.random.default_rng([seed, 2]))
     if related["size"] != 1:
-        functions = _call(
+        functions = call(
             "scenario.families",
             traffic.families.share,
             {"functions": functions, "rng": np.random.default_rng([seed, 7]), **related},
@@ -266,23 +276,3 @@ def _draw_functions(workload: Workload, share: float, seed: int) -> Workload:
 
 def _mapping_profile(mapping: str) -> str:
     return "the workload's own table" if mapping == "table" else to_gpu.profile(mapping)
-
-
-def _build(field: str, kind: type[Any], node: Mapping[str, Any]) -> Any:
-    """Fill a dataclass of the spec; an unknown key is the user's mistake."""
-    known = [f.name for f in fields(kind)]
-    for key in node:
-        if key not in known:
-            raise SpecError(f"{field}.{key}", node[key], f"no such field; fields: {known}")
-    return _call(field, kind, dict(node))
-
-
-def _call(field: str, target: Any, options: dict[str, Any]) -> Any:
-    """Call with arguments from a config; one that the target does not take is a mistake."""
-    signature = inspect.signature(target)
-    try:
-        signature.bind(**options)
-    except TypeError as error:
-        accepted = ", ".join(signature.parameters)
-        raise SpecError(field, list(options), f"arguments of {accepted} ({error})") from error
-    return target(**options)

@@ -12,7 +12,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from stoker.agents.build import build_policy, plain
+from stoker.agents.build import build_policy
+from stoker.agents.nodes import plain
 from stoker.baselines import search
 from stoker.baselines.base import Policy
 from stoker.baselines.hazard import HazardIndex

@@ -18,9 +18,10 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from stoker.agents.build import build_policy, build_workload, plain, shape_traffic
+from stoker.agents.build import build_policy, build_workload, shape_traffic
 from stoker.agents.deployed import Deployed, on_clock
 from stoker.agents.learned import load_learned
+from stoker.agents.nodes import plain
 from stoker.agents.real_run import (
     MakePolicy,
     compare,

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-from stoker.agents.build import Problem, build_problems, build_workload, plain
+from stoker.agents.build import Problem, build_problems, build_workload
+from stoker.agents.nodes import plain
 from stoker.baselines.base import Policy
 from stoker.envs.cluster import engine
 from stoker.envs.cluster.errors import SpecError

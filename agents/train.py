@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stoker.agents import build, judged, tracks
 from stoker.agents.learner import Trained, train
+from stoker.agents.nodes import plain
 from stoker.agents.progress import bar
 from stoker.agents.settings import Settings
 from stoker.baselines.hazard import HazardIndex
@@ -40,9 +41,9 @@ class ConfigProblems:
     """
 
     def __init__(self, cfg: DictConfig, seed: int) -> None:
-        self._cluster = build.plain(cfg.cluster)
+        self._cluster = plain(cfg.cluster)
         self._scenarios = [
-            build.plain(OmegaConf.merge(cfg.scenario, change))  # type: ignore[arg-type]
+            plain(OmegaConf.merge(cfg.scenario, change))  # type: ignore[arg-type]
             for change in (cfg.get("variants") or {"": {}}).values()
         ]
         self._ratios = [float(r) for r in cfg.ratios]
@@ -54,10 +55,9 @@ class ConfigProblems:
         if not float(cfg.env.hours) > 0.0:
             raise SpecError("env.hours", cfg.env.hours, "> 0")
         self._hours_s = min(float(cfg.env.hours) * 3600.0, self._workload.horizon_s)
-        gpus = self._cluster["gpus"]
-        self.gpus = self._cluster["nodes"] * (
-            self._cluster["pool_gpus"] if gpus is None else len(gpus)
-        )
+        count, each = build.pools(self._cluster, self.functions)
+        listed = self._cluster["gpus"]
+        self.gpus = count * each if listed is None else self._cluster["nodes"] * len(listed)
 
     def sample(self, rng: np.random.Generator) -> tuple[Cluster, Workload]:
         """Draw functions, a window, a mapping, a memory ratio and a scenario."""
@@ -83,7 +83,7 @@ def base_rules(tuned: str | None) -> Rules:
 
 def settings_of(node: DictConfig) -> Settings:
     """Fill `Settings` from the agent node; an unknown key is the user's mistake."""
-    options = build.plain(node)
+    options = plain(node)
     known = [f.name for f in fields(Settings)]
     for name in options:
         if name not in known:

@@ -55,18 +55,15 @@ def footprint_gib(
     return float(resident_s(workload, functions, ttl_s) @ sizes_gib / workload.horizon_s)
 
 
-def memory_ratio(
-    workload: Workload, functions: Sequence[Function], ratio: float, gpus: int = 1
-) -> float:
-    """Return the memory of each of some GPUs that is `ratio` times the footprint in all.
+def memory_ratio(workload: Workload, functions: Sequence[Function], ratio: float) -> float:
+    """Return the device memory that is `ratio` times the footprint of a keep-alive of an hour.
 
-    The footprint is that of a keep-alive of an hour. A GPU is never smaller than the largest
-    function, so that every function fits.
+    Never less than the largest function, so that every function fits.
     """
     if not (np.isfinite(ratio) and ratio > 0.0):
         raise SpecError("ratio", ratio, "finite, > 0")
     largest_gib = max(f.device_gib for f in functions)
-    return max(ratio * footprint_gib(workload, functions) / gpus, largest_gib)
+    return max(ratio * footprint_gib(workload, functions), largest_gib)
 
 
 def utilisation(

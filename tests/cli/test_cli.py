@@ -84,7 +84,7 @@ def test_help_of_a_command_is_its_settings(tmp_path: Path) -> None:
 def test_help_lists_the_groups_that_the_command_takes(tmp_path: Path) -> None:
     shown = stoker("tune", "--help", cwd=tmp_path).stdout
     groups = shown.partition("Groups (group=option)")[2].partition("Settings")[0]
-    assert "scenario: fair_link" in groups and "experiment: " in groups
+    assert "scenario: benchmark" in groups and "experiment: " in groups
     assert "agent: " not in groups and "runtime: " not in groups
     assert "Groups" not in stoker("data", "--help", cwd=tmp_path).stdout
 
