@@ -23,7 +23,6 @@ import re
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -200,8 +199,7 @@ def _renewal(
     """Draw a renewal process in its long-run state on [0, until_s). Shape: (N,)."""
     if not pattern:
         return np.sort(rng.random(rng.poisson(rate * until_s)) * until_s)
-    mean = 1.0 if pattern == "Gamma" else math.gamma(1.0 + 1.0 / shape)
-    unit = 1.0 / (rate * shape) if pattern == "Gamma" else 1.0 / (rate * mean)
+    unit = 1.0 / (rate * (shape if pattern == "Gamma" else math.gamma(1.0 + 1.0 / shape)))
     # The gap that contains time 0 is drawn in proportion to its length, time 0 uniform within it.
     if pattern == "Gamma":
         around = rng.gamma(shape + 1.0) * unit
@@ -214,5 +212,5 @@ def _renewal(
         gaps = rng.gamma(shape, size=n) if pattern == "Gamma" else rng.weibull(shape, n)
         blocks.append(reached + (gaps * unit).cumsum())
         reached = float(blocks[-1][-1])
-    times: Any = np.concatenate(blocks)
-    return np.asarray(times[times < until_s], np.float64)
+    times = np.concatenate(blocks)
+    return times[times < until_s]

@@ -208,5 +208,5 @@ def node(
     count = gpus if pooled else math.ceil(device_gib / kind["memory_gib"])
     each_gib = device_gib / gpus if pooled else kind["memory_gib"]
     price_usd_h = kind["price_usd_h"] * each_gib / kind["memory_gib"]
-    gpus = (Gpu(each_gib, price_usd_h, gpu),) * count
-    return Node(gpus, host_gib, disk=disk or Link(), pcie=Link(kind["pcie_gib_s"]))
+    devices = (Gpu(each_gib, price_usd_h, gpu),) * count
+    return Node(devices, host_gib, disk=disk or Link(), pcie=Link(kind["pcie_gib_s"]))

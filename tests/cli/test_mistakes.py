@@ -59,7 +59,7 @@ def simulate(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
         ("policy._target_=hazrd", "expected ttl | lru | faascache"),
         ("wrkload=csv", "Could not override 'wrkload'"),
         ("workload.hour=2", "Accepted here: _target_, functions, hours"),
-        ("scenario=file_links", "(did you mean fifo_links?): expected one of fair_link"),
+        ("scenario=file_links", "(did you mean fifo_links?): expected one of benchmark"),
         ("workload.hours=many", "workload.hours = 'many' is not accepted: expected a number"),
         ("warmup_s=none", "warmup_s = 'none' is not accepted: expected a number"),
         ("+agent.keep=???", "agent.keep is not given: expected agent.keep=VALUE"),

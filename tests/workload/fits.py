@@ -106,7 +106,7 @@ def latencies(published: dict[str, Any], find: Find) -> list[Fit]:
         file = known.removeprefix("genai_").removesuffix("_anon")
         real = alibaba_genai_2026.latencies_s(find(f"alibaba_genai_2026_{file}"))
         drawn = marginals.latencies_s(rng, mixture, DRAWS)
-        # Zeros (7.6 % of the updates of a pipeline: nothing to do) are no part of the mixture.
+        # Zeros (7.3 % of the updates of a pipeline: nothing to do) are no part of the mixture.
         reached = distance(real[real > 0.0], drawn[drawn > 0.0])
         out.append(Fit(known, published[known]["ks"], reached))
     return out
