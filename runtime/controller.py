@@ -12,7 +12,7 @@ from typing import Any
 
 from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.errors import SpecError
-from stoker.envs.cluster.live import Drop, DropHost, Effect, FetchHost, Load, Reject, Run
+from stoker.envs.cluster.live_effects import Drop, DropHost, Effect, FetchHost, Load, Reject, Run
 from stoker.runtime.backend import Backend
 from stoker.runtime.clock import Backoff, Clock, RealClock, Timer
 from stoker.runtime.guard import Guard

@@ -26,10 +26,12 @@ PROCESS, SANDBOX = 0, 1
 """Stages of a parked layer, in the order in which they follow each other."""
 
 
-@njit
-def parkable(r):
-    """Timers, and slots, that layers can need at one instant: as many as are not free."""
-    return r["insts"] - r["free_n"] if r["images"] > 0 else 0
+def parkable_of(rows):
+    """Timers, and slots, that layers can need at one instant, of a row or of each: all not free."""
+    return (rows["insts"] - rows["free_n"]) * (rows["images"] > 0)
+
+
+parkable = njit(parkable_of)
 
 
 @njit

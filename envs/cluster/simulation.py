@@ -14,24 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stoker.envs.cluster import engine
-from stoker.envs.cluster.decision import (
-    PER_FUNCTION,
-    Capabilities,
-    Decision,
-    IdlePlan,
-    Snapshot,
-    legalize,
-    legalize_nodes,
-)
+from stoker.envs.cluster.decision import Capabilities, Decision, IdlePlan, Snapshot
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.faults import Faults
 from stoker.envs.cluster.idle import step_rows
 from stoker.envs.cluster.outcome import Result, collect
 from stoker.envs.cluster.pending import Pending
 from stoker.envs.cluster.spec import GIB, Cluster, Rules
+from stoker.envs.cluster.standing_orders import carry_out
 from stoker.envs.cluster.state import Size, State
 from stoker.envs.cluster.tables import EXPERTS
-from stoker.envs.cluster.target_table import fill_targets, legalize_targets
 from stoker.envs.cluster.telemetry import Telemetry
 from stoker.envs.workload.workload import Workload
 
@@ -60,8 +52,6 @@ class PolicyLike(Protocol):
 
 NO_PLAN = IdlePlan(np.zeros((0, EXPERTS)), np.zeros(0), np.zeros(0, np.int64))
 """Where no row is due a decision."""
-MOST_LOADS = 2**16
-"""Most instances of one function that one order brings up at once; the rest is refused."""
 
 
 def check(cluster: Cluster, workload: Workload, rules: Rules) -> None:
@@ -209,59 +199,7 @@ class Simulation:
 
     def apply(self, decision: Decision) -> None:
         """Legalise standing orders of shape (B, F), count the clips and carry the orders out."""
-        fn = self.state.fn
-        limit = fn["batch_limit"]
-        legal, clipped = legalize(decision, self.capabilities, limit)
-        real = np.arange(fn.shape[1]) < self.state.rows["fns"][:, None]
-        self.state.rows["clipped"] += (clipped * real).sum(axis=1)
-        for name in PER_FUNCTION:
-            asked = getattr(legal, name)
-            if asked is not None:
-                fn[name] = asked
-        self._place(legal)
-        wanted = self._wanted()
-        while np.any(self.state.rows["free_n"] <= wanted + 1 + self._parkable()):
-            self.state.grow_instances()
-        rows = self.state.rows
-        room = int((rows["heap_n"] + rows["slowed_n"] + rows["queued"]).max())
-        room += 4 * fn.shape[1] + 4 * wanted + self.state.size.nodes + engine.RESERVE
-        room += int(np.max(self._parkable()))
-        if room > self.state.heap.shape[1]:
-            self.state.grow_heap(2 * room)
-        engine.obey_rows(self.state.rows)
-
-    def _parkable(self) -> NDArray[np.int64]:
-        """Slots and timers that layers can need at once: see layers.py. Shape: (B,)"""
-        rows = self.state.rows
-        spare: NDArray[np.int64] = np.where(rows["images"] > 0, rows["insts"] - rows["free_n"], 0)
-        return spare
-
-    def _place(self, decision: Decision) -> None:
-        """Take over targets and wanted nodes, as far as they are legal, for `obey` to carry out."""
-        possible, rows = self.capabilities, self.state.rows
-        targets, clips = legalize_targets(decision.targets, self.clusters, possible.targets)
-        rows["clipped"] += clips
-        if targets is not None:
-            fill_targets(self.state, targets)
-        present = self.state.nodes_by_class(up=False)
-        nodes, clips = legalize_nodes(decision.nodes_wanted, present, possible.capacity)
-        rows["clipped"] += clips
-        if nodes is not None:
-            node = self.state.node
-            most = np.take_along_axis(nodes, node["kind"], axis=1)
-            node["wanted"] = self.state.node_ranks() < most
-            rows["placing"] = 1
-
-    def _wanted(self) -> int:
-        """Most instance slots that obeying the standing orders can take in one row."""
-        fn, gpu = self.state.fn, self.state.gpu
-        whole = np.maximum(fn["bytes"] * fn["gpus"], 1)
-        fit = gpu["cap"].sum(axis=1, dtype=np.float64)[:, None] // whole
-        loads = np.minimum(np.maximum(fn["prewarm"] - fn["n"], 0), np.minimum(fit, MOST_LOADS))
-        slots = (loads * fn["gpus"]).sum(axis=1) + fn["prewarm_host"].sum(axis=1)
-        floors = np.minimum(self.state.target["min"], MOST_LOADS).sum(axis=1)
-        slots += (self.state.rows["queued"] + floors) * self.state.rows["spans"]
-        return int(slots.max())
+        carry_out(decision, self.state, self.clusters, self.capabilities)
 
     def snapshot(self) -> Snapshot:
         """What a policy sees now; the arrays are views."""
