@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import by_hand
 import numpy as np
 import pytest
+from by_hand import order
 
 from stoker.baselines.base import Policy
 from stoker.envs.cluster.decision import Decision, Snapshot
@@ -48,15 +50,7 @@ def start(
     until_s: float = 100.0,
     **rules: Any,
 ) -> Simulation:
-    names = tuple(f.name for f in cluster.functions)
-    at, which = np.array([t for t, _ in calls], float), np.array([f for _, f in calls], np.int32)
-    workload = Workload(at, which, names, until_s)
-    return Simulation([cluster], [workload], Rules(**rules), faults=[faults])
-
-
-def give(sim: Simulation, **orders: Any) -> None:
-    n = sim.state.fn.shape[1]
-    sim.apply(Decision(**{k: np.broadcast_to(np.asarray(v), (1, n)) for k, v in orders.items()}))
+    return by_hand.start(cluster, calls, until_s=until_s, faults=faults, **rules)
 
 
 def ended(sim: Simulation) -> Result:
@@ -100,7 +94,7 @@ def test_a_failure_takes_the_batch_and_it_is_tried_again_elsewhere() -> None:
     a = model(alpha_s=10.0, max_batch=2)
     sim = start(Cluster(nodes(), (a,)), [(0.0, 0), (0.5, 0), (4.0, 0), (30.0, 0)],
                 Faults((NodeLoss(5.0, 0, 20.0),)), placement="first_fit")  # fmt: skip
-    give(sim, max_instances=1)
+    order(sim, max_instances=1)
     result = ended(sim)
     assert result.outcome.start_s.tolist() == [6.0, 6.0, 16.0, 30.0]
     assert result.outcome.tier.tolist() == [COLD, COLD, COLD, WARM]
@@ -118,7 +112,7 @@ def test_without_retry_what_was_in_service_fails_and_costs_a_refusal() -> None:
     a, goal = model(alpha_s=10.0), Objective(wait_usd_s=1.0, drop_usd=7.0)
     sim = start(Cluster(nodes(1), (a,), goal), [(0.0, 0), (2.0, 0)],
                 Faults((NodeLoss(5.0, 0, 20.0),), retry=False))  # fmt: skip
-    give(sim, max_instances=1)
+    order(sim, max_instances=1)
     result = ended(sim)
     assert result.outcome.tier.tolist() == [FAILED, COLD]
     assert result.outcome.start_s.tolist() == [1.0, 26.0]
@@ -167,7 +161,7 @@ def test_host_copies_and_limited_disks_are_lost_stores_are_not() -> None:
         (Faults((NodeLoss(20.0, 0, 1.0),)), REMOTE, 39.0),
     ):
         sim = start(Cluster(node, (model(),)), calls, faults)
-        give(sim, keep_alive_s=1.0, host_keep_alive_s=INF)
+        order(sim, keep_alive_s=1.0, host_keep_alive_s=INF)
         result = ended(sim)
         assert result.outcome.tier.tolist() == [REMOTE, tier]
         assert result.outcome.start_s.tolist() == [9.0, at]
@@ -320,7 +314,7 @@ def test_loads_and_batches_take_their_factors() -> None:
     a = model(warmup_s=0.5, alpha_s=1.0, beta_s=1.0, max_batch=3)
     faults = Faults(load_factors=(3.0,), service_factors=(0.5,))
     sim = start(Cluster(node, (a,)), [(0.0, 0), (50.0, 0)] + [(50.5, 0)] * 3, faults)
-    give(sim, max_instances=1)
+    order(sim, max_instances=1)
     result = ended(sim)
     assert result.outcome.start_s.tolist() == [16.5, 50.0, 51.0, 51.0, 51.0]
     assert result.outcome.finish_s.tolist() == [17.5, 51.0, 53.0, 53.0, 53.0]
@@ -336,7 +330,7 @@ def test_factors_follow_their_quantiles_and_not_what_else_happens() -> None:
     runs = []
     for keep_s in (INF, 0.0):
         sim = start(Cluster(node, (a,)), calls, faults, until_s=1e5)
-        give(sim, keep_alive_s=keep_s)
+        order(sim, keep_alive_s=keep_s)
         seen = ended(sim).outcome
         runs.append(seen.finish_s - seen.start_s)
     assert np.allclose(runs[0], runs[1], atol=1e-9)  # the same luck for both

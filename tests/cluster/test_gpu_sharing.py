@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from by_hand import order, workload
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_clusters import QUICK
@@ -39,13 +40,9 @@ def run(
     functions: list[Function], calls: list[tuple[float, int]], gpus: tuple[Gpu, ...] = (PROCESSOR,),
     rules: Rules | None = None, service_s: list[float] | None = None, **orders: Any,
 ) -> Simulation:  # fmt: skip
-    names = tuple(f.name for f in functions)
-    arrival, which = np.array([t for t, _ in calls]), np.array([f for _, f in calls], np.int32)
-    service = None if service_s is None else np.array(service_s)
-    workload = Workload(arrival, which, names, 1e6, service)
-    sim = Simulation([Cluster(Node(gpus), tuple(functions))], [workload], rules)
-    n = len(functions)
-    sim.apply(Decision(**{k: np.broadcast_to(np.asarray(v), (1, n)) for k, v in orders.items()}))
+    cluster = Cluster(Node(gpus), tuple(functions))
+    sim = Simulation([cluster], [workload(cluster, calls, service_s=service_s)], rules)
+    order(sim, **orders)
     sim.run()
     check_row(sim, 0)
     return sim

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_mechanisms import order, start, times
+from by_hand import order
+from test_mechanisms import start, times
 
 from stoker.envs.cluster.decision import Capabilities, Decision, legalize
 from stoker.envs.cluster.errors import SpecError

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from by_hand import order, start, starts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_clusters import FAR_S, QUICK, Case, Orders, cases, decide, rules
 from table_checks import check_row
 
-from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.live import LiveEngine
 from stoker.envs.cluster.simulation import Simulation
@@ -28,7 +28,6 @@ from stoker.envs.cluster.spec import (
     Rules,
     Service,
 )
-from stoker.envs.workload.workload import Workload
 
 INF = math.inf
 BUSY_S = 40.0
@@ -39,27 +38,6 @@ ONE, OTHER = Gpu(8.0), Gpu(8.0, kind="other")
 
 def model(name: str, gib: float, gpus: int = 1, **changes: Any) -> Function:
     return Function(name, gib, gib, gpus=gpus, **changes)
-
-
-def start(
-    cluster: Cluster, calls: list[tuple[float, int]], *, until_s: float = 1e6, **chosen: Any
-) -> Simulation:
-    calls = sorted(calls)
-    names = tuple(f.name for f in cluster.functions)
-    at, which = np.array([t for t, _ in calls], float), np.array([f for _, f in calls], np.int32)
-    return Simulation([cluster], [Workload(at, which, names, until_s)], Rules(**chosen))
-
-
-def order(sim: Simulation, **orders: Any) -> None:
-    n = sim.state.fn.shape[1]
-    sim.apply(Decision(**{k: np.broadcast_to(np.asarray(v), (1, n)) for k, v in orders.items()}))
-
-
-def starts(sim: Simulation) -> list[float]:
-    sim.run()
-    check_row(sim, 0)
-    found: list[float] = sim.result().outcome.start_s.tolist()
-    return found
 
 
 def used(sim: Simulation) -> list[float]:

@@ -4,19 +4,23 @@ Units: seconds, GiB.
 """
 
 import math
+from functools import partial
 from typing import Any
 
+import by_hand
 import numpy as np
 import pytest
+from by_hand import starts
 
 from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.live import LiveEngine
 from stoker.envs.cluster.simulation import Simulation
-from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Rules
+from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node
 from stoker.envs.cluster.targets import Targets
 from stoker.envs.workload.workload import Workload
 
 INF = math.inf
+start = partial(by_hand.start, until_s=1000.0)
 WARM, COLD, DROPPED, HOST = 0, 1, 2, 3
 NO_CALLS: list[tuple[float, int]] = []
 
@@ -29,14 +33,6 @@ def model(name: str, gib: float = 4.0, **changes: Any) -> Function:
 def gpus(*gib: float, kinds: str = "", **changes: Any) -> Node:
     named = kinds or "g" * len(gib)
     return Node(tuple(Gpu(s, kind=k) for s, k in zip(gib, named, strict=True)), **changes)
-
-
-def start(
-    cluster: Cluster, calls: list[tuple[float, int]], *, until_s: float = 1000.0, **rules: Any
-) -> Simulation:
-    names = tuple(f.name for f in cluster.functions)
-    at, which = np.array([t for t, _ in calls], float), np.array([f for _, f in calls], np.int32)
-    return Simulation([cluster], [Workload(at, which, names, until_s)], Rules(**rules))
 
 
 def aim(
@@ -54,12 +50,6 @@ def where(sim: Simulation, f: int) -> list[int]:
     inst = sim.state.inst[0]
     there = ((inst["state"] == 1) | (inst["state"] == 2)) & (inst["fn"] == f)
     return sorted(inst["gpu"][there].tolist())
-
-
-def starts(sim: Simulation) -> list[float]:
-    sim.run()
-    found: list[float] = sim.result().outcome.start_s.tolist()
-    return found
 
 
 def counters(sim: Simulation) -> dict[str, int]:
