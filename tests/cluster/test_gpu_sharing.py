@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from by_hand import order, workload
+from gpu_checks import speeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_clusters import QUICK
-from table_checks import check_row, speeds
+from table_checks import check_row
 
 from stoker.agents.build import build_cluster
 from stoker.envs.cluster.errors import SpecError
