@@ -18,7 +18,8 @@ from stoker.envs.check import check_vector_env
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.problems import SyntheticProblems
 
-CASES = [("stoker/KeepAlive-v0", view) for view in ("cluster", "function")]
+IDS = [f"stoker/{name}-v0" for name in ("KeepAlive", "Prewarm", "Swap", "Cluster")]
+CASES = [(env_id, view) for env_id in IDS for view in ("cluster", "function")]
 TINY = SyntheticProblems(functions=3, hours=0.5, requests_per_s=0.05)
 every_case = pytest.mark.parametrize(("env_id", "view"), CASES)
 
