@@ -17,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.faults import FaultRates
@@ -105,6 +105,20 @@ class TurnVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[An
             first += choices
         return joint
 
+    def legalise(self, actions: ArrayLike) -> NDArray[np.int64]:
+        """Replace masked choices by those that are obeyed in their stead. Shape: (B,)"""
+        asked = np.zeros((self.num_envs, self.slots, len(self._choices)), np.int64)
+        asked[:, self._turn] = self._parts(np.asarray(actions))
+        legal, _ = self.core.levers.legalise(asked, self.core.masks)
+        joint: NDArray[np.int64] = np.ravel_multi_index(
+            tuple(np.moveaxis(legal[:, self._turn], 1, 0)), self._choices
+        )
+        return joint
+
+    def _parts(self, actions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The levers' choices in a joint one. Shapes: (B,) -> (B, H)"""
+        return np.stack(np.unravel_index(actions, self._choices), axis=-1)
+
     def step(
         self, actions: NDArray[np.int64]
     ) -> tuple[
@@ -124,7 +138,7 @@ class TurnVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[An
             worst = int(action.min() if action.min() < 0 else action.max())
             raise SpecError("action", worst, f"0..{legal - 1}")
         clipped = ~self.action_masks()[np.arange(self.num_envs), action]
-        self._asked[:, self._turn] = np.stack(np.unravel_index(action, self._choices), axis=-1)
+        self._asked[:, self._turn] = self._parts(action)
         self._turn += 1
         over, dt = np.zeros(self.num_envs, np.bool_), np.zeros(self.num_envs)
         ended: dict[str, Any] = {}
@@ -132,7 +146,8 @@ class TurnVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[An
             over, dt, ended = self._tick()
         info = self._info(dt) | ended
         info["clipped"] = clipped.astype(np.int64)
-        rewards = -np.minimum(info["terms"] @ self.weights / info["scale"], WORST)
+        cost = (info["terms"] * self.weights).sum(axis=1) / info["scale"]
+        rewards = -np.minimum(cost, WORST)
         rewards[info["closes"] < 0] = 0.0
         return self._observe(), rewards, np.zeros(self.num_envs, np.bool_), over, info
 

@@ -109,7 +109,7 @@ class Levers:
 
     def decide(self, actions: Actions, scene: Scene) -> Decision:
         """Orders until the next tick; where levers order the same, the largest. Shape: (B, S, H)"""
-        orders: dict[str, NDArray[Any]] = {}
+        orders: dict[str, Any] = {}
         for h, lever in enumerate(self.levers):
             for name, value in lever.orders(actions[..., h], scene).items():
                 orders[name] = np.maximum(orders[name], value) if name in orders else value

@@ -63,4 +63,5 @@ def _room(cluster: Cluster, kind: int) -> NDArray[np.int64]:
     memory_gib = [g.memory_gib for g in cluster.gpus if g.kind == cluster.kinds[kind]]
     share_gib = np.maximum(of.device_gib / of.gpus, 1e-12)
     shares = np.floor(np.minimum(np.divide.outer(memory_gib, share_gib), 1e9)).sum(axis=0)
-    return (shares // of.gpus).astype(np.int64)
+    room: NDArray[np.int64] = (shares // of.gpus).astype(np.int64)
+    return room
