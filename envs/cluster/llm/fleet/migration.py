@@ -1,0 +1,227 @@
+"""Live migration of running requests from crowded replicas to free ones.
+
+Rule: every `migrate_every_s`, if a replica of the function has freeness below `migrate_below`, the
+one with least sends its shortest running decode to the one with most, if that is not below, too,
+and has blocks above the watermark. Keys and values are copied in stages while the request runs on:
+first all, then what has come since; when at most 16 blocks are left to copy it leaves the running
+list at the end of an iteration, those are copied, and it joins the next iteration of the target.
+Only this last stage stops it. It is given up when the request ends or loses its memory, when the
+target lacks blocks, or after three stages. One migration a function at a time.
+
+Source: Sun et al., "Llumnix: dynamic scheduling for large language model serving", OSDI 2024,
+section 4.2; AlibabaPAI/llumnix 24220fb8 (threshold 3, 16 blocks, three stages).  Units: seconds,
+tokens, blocks.
+"""
+
+from __future__ import annotations
+
+import math
+
+from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.llm.blocks import blocks_of
+from stoker.envs.cluster.llm.fleet.cut import cut
+from stoker.envs.cluster.llm.fleet.handover import land, look_again, release
+from stoker.envs.cluster.llm.fleet.routers.freeness import freeness
+from stoker.envs.cluster.llm.fleet.scaling import ready
+from stoker.envs.cluster.llm.fleet.tables import (
+    BUSY,
+    f8_at,
+    func_at,
+    replica_at,
+    route_at,
+    row_at,
+)
+from stoker.envs.cluster.llm.stretch import growth_until, steps_by
+from stoker.envs.cluster.llm.tables import NONE, member_at, place_at, req_at
+
+WAITS, COPIES, LEAVES, STOPPED = range(4)
+LAST_BLOCKS, MOST_STAGES = 16, 3
+
+
+@njit
+def _at(f, function, v):
+    """When to look at the function's migration next."""
+    f8_at(f["next_s"], f["replicas"] + function)["v"] = v
+
+
+@njit
+def _free(f, k):
+    """Free blocks of a replica at the present."""
+    p, r = replica_at(f["replica"], k), row_at(f["rows"], k)
+    if p["state"] != BUSY:
+        return r["free"]
+    return r["free"] - growth_until(r, p["steps"], f["now"] - p["start"])
+
+
+@njit
+def _reserve(f, fn, blocks):
+    """Take blocks at the target if there are so many above its watermark."""
+    k = fn["target"]
+    p, r = replica_at(f["replica"], k), row_at(f["rows"], k)
+    if blocks > 0:
+        if _free(f, k) - blocks < r["watermark"]:
+            return False
+        if p["state"] == BUSY:
+            # It was planned on the blocks that are taken here.
+            cut(f, k)
+        r["free"] -= blocks
+        r["least_free"] = min(r["least_free"], r["free"])
+    fn["reserved"] += blocks
+    return True
+
+
+@njit
+def _wait(f, fn, function):
+    """Wait for the next tick."""
+    fn["phase"] = WAITS
+    while fn["tick"] <= f["now"]:
+        fn["tick"] += fn["every_s"]
+    _at(f, function, fn["tick"])
+
+
+@njit
+def give_up(f, fn, function):
+    """Leave the request where it is."""
+    row_at(f["rows"], fn["target"])["free"] += fn["reserved"]
+    look_again(f, fn["target"])
+    fn["aborted"] += 1
+    _wait(f, fn, function)
+
+
+@njit
+def _shortest(f, k):
+    """The running decode of k with fewest tokens; NONE if there is none."""
+    p, r = replica_at(f["replica"], k), row_at(f["rows"], k)
+    best, least = NONE, 2**62
+    if p["state"] != BUSY:
+        return best
+    for i in range(r["members"]):
+        q = member_at(r["batch"], i)["q"]
+        s = req_at(r["req"], q)
+        if s["processed"] > s["prompt"] and s["processed"] < least:
+            best, least = q, s["processed"]
+    return best
+
+
+@njit
+def _pair(f, fn):
+    """Find source and target; returns whether there are both."""
+    low, high = math.inf, -math.inf
+    for k in range(fn["first"], fn["first"] + fn["count"]):
+        if ready(replica_at(f["replica"], k)):
+            found = freeness(f, k)
+            if found < low:
+                low, fn["source"] = found, k
+            if found > high:
+                high, fn["target"] = found, k
+    return low < fn["below"] and high >= fn["below"]
+
+
+@njit
+def _done_tokens(f, fn):
+    """Tokens of the moving request whose keys and values exist at the present."""
+    p, r = replica_at(f["replica"], fn["source"]), row_at(f["rows"], fn["source"])
+    s = req_at(f["req"], fn["moving"])
+    under_way = steps_by(r, p["steps"], f["now"] - p["start"])
+    # Neither the last token put out nor the one under way has them.
+    return s["processed"] - 1 + under_way - 1
+
+
+@njit
+def _is_there(f, fn):
+    """Whether the moving request still runs at its source."""
+    s = req_at(f["req"], fn["moving"])
+    return math.isnan(s["completed"]) and s["restarts"] == fn["restarts"] and s["rejected"] == 0
+
+
+@njit
+def _begin(f, fn, function):
+    """Choose a request and begin to copy it."""
+    q = _shortest(f, fn["source"]) if _pair(f, fn) else NONE
+    fn["moving"] = q
+    if q == NONE:
+        _wait(f, fn, function)
+        return
+    fn["reserved"] = fn["stages"] = fn["copied"] = 0
+    fn["restarts"] = req_at(f["req"], q)["restarts"]
+    tokens = _done_tokens(f, fn)
+    if not _reserve(f, fn, blocks_of(row_at(f["rows"], fn["target"]), tokens)):
+        _wait(f, fn, function)
+        return
+    fn["phase"] = COPIES
+    _copy(f, fn, function, tokens)
+
+
+@njit
+def _copy(f, fn, function, tokens):
+    """Send what has come since the last stage."""
+    _at(f, function, f["now"] + fn["token_s"] * (tokens - fn["copied"]))
+    fn["copied"] = tokens
+    fn["stages"] += 1
+
+
+@njit
+def _next_stage(f, fn, function):
+    """A stage is over: one more, or the last."""
+    tokens = _done_tokens(f, fn)
+    target = row_at(f["rows"], fn["target"])
+    more = blocks_of(target, tokens) - fn["reserved"]
+    if not _is_there(f, fn) or not _reserve(f, fn, more):
+        give_up(f, fn, function)
+    elif tokens - fn["copied"] <= LAST_BLOCKS * target["block_size"]:
+        fn["phase"] = LEAVES
+        _at(f, function, math.inf)
+        cut(f, fn["source"])
+    elif fn["stages"] == MOST_STAGES:
+        give_up(f, fn, function)
+    else:
+        _copy(f, fn, function, tokens)
+
+
+@njit
+def _take_out(r, q):
+    """Take a request out of the running list."""
+    kept = 0
+    for i in range(r["running"]):
+        at = place_at(r["run"], i)["q"]
+        if at != q:
+            place_at(r["run"], kept)["q"] = at
+            kept += 1
+    r["running"] = kept
+
+
+@njit
+def let_go(f, function):
+    """The source has ended an iteration: the request leaves it, if it is to."""
+    fn = func_at(f["func"], function)
+    s = req_at(f["req"], fn["moving"])
+    if not _is_there(f, fn) or not _reserve(f, fn, s["blocks"] - fn["reserved"]):
+        give_up(f, fn, function)
+        return
+    _take_out(row_at(f["rows"], fn["source"]), fn["moving"])
+    replica_at(f["replica"], fn["target"])["handed"] += 1
+    fn["phase"] = STOPPED
+    _copy(f, fn, function, s["processed"] - 1)
+
+
+@njit
+def migrate(f, function):
+    """The next event of a function's migration."""
+    fn = func_at(f["func"], function)
+    if fn["phase"] == WAITS:
+        _begin(f, fn, function)
+    elif fn["phase"] == COPIES:
+        _next_stage(f, fn, function)
+    else:
+        fn["migrations"] += 1
+        route_at(f["route"], fn["moving"])["decoder"] = fn["target"]
+        release(f, fn["source"], req_at(f["req"], fn["moving"])["blocks"])
+        land(f, fn["target"], fn["moving"])
+        _wait(f, fn, function)
+
+
+@njit
+def close(f, function, phase):
+    """Give up what is under way when all requests are done."""
+    if phase in (COPIES, LEAVES):
+        give_up(f, func_at(f["func"], function), function)
