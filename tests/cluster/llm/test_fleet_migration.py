@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from replica_reference import iteration_s
 from small_replicas import replicas
 from test_fleet import ROUTERS, split
-from test_fleet_startup import FIGURES, GIB, A
+from test_fleet_startup import FIGURES, GIB, A, alone_s
 
 from stoker.envs.cluster import replay
 from stoker.envs.cluster.errors import SpecError
@@ -52,6 +52,63 @@ def test_a_running_request_moves_and_stops_for_the_last_stage_only() -> None:
     assert found.completed_s[2] == pytest.approx(move_at + sum(stays), rel=1e-12)
     gap = landed - move_at + alone[0]
     assert found.max_tbt_s[0] == pytest.approx(gap, rel=1e-9)
+
+
+def test_nobody_is_sent_where_there_is_no_place() -> None:
+    """One place each: the request of replica 1 keeps it, and who is crowded goes when it is free.
+
+    Freeness of replica 0: 40 blocks less 11 in use and 20 asked for, for two, is 4.5, below 5. The
+    look at half a second finds replica 1 with 35 blocks free but its place taken, that at a second
+    finds it empty. What once went there all the same ran over the end of the running list.
+    """
+    fn = replay.LlmFunction(
+        scheduler="vllm", replicas=2, num_blocks=40, max_batch=1, max_tokens=640, watermark=0.0,
+        preset="stoker", migrate_every_s=0.5, migrate_below=5.0, kv_gib_s=1.0,
+    )  # fmt: skip
+    found = replay.llm_fleet([0.0] * 3, [160, 10, 320], [150, 60, 10], fn)
+    assert found.replica.tolist() == [0, 1, 0]
+    stays = sum(alone_s(A, 10, 60))
+    assert 0.5 < stays < 1.0
+    assert found.completed_s[1] == pytest.approx(stays, rel=1e-12)
+    steps = alone_s(A, 160, 150)
+    ends = np.cumsum(steps)
+    token_s = 131072 / GIB
+    # Tokens with keys and values when the copy begins: the prompt and those of ended iterations.
+    before = 160 + int((ends <= 1.0).sum()) - 1
+    leaves = int((ends < 1.0 + before * token_s).sum())
+    after = 160 + leaves
+    landed = ends[leaves] + (after - before) * token_s
+    assert found.migrations.tolist() == [1] and found.decoder.tolist() == [1, -1, -1]
+    assert found.completed_s[0] == pytest.approx(landed + sum(steps[leaves + 1 :]), rel=1e-12)
+    assert found.first_scheduled_s[2] == pytest.approx(ends[leaves], rel=1e-12)
+
+
+def test_who_comes_while_a_request_moves_may_take_its_place() -> None:
+    """The last stage takes long: a request that comes meanwhile runs to its end before it."""
+    fn = replay.LlmFunction(
+        scheduler="vllm", replicas=2, num_blocks=40, max_batch=1, max_tokens=640, watermark=0.0,
+        preset="stoker", migrate_every_s=0.5, migrate_below=5.0, kv_gib_s=0.1,
+    )  # fmt: skip
+    steps = alone_s(A, 160, 150)
+    ends, token_s = np.cumsum(steps), 131072 / (0.1 * GIB)
+    before = 160 + int((ends <= 0.5).sum()) - 1
+    leaves = int((ends < 0.5 + before * token_s).sum())
+    left = ends[leaves]
+    comes = left + 0.001
+    assert left + (160 + leaves - before) * token_s > comes
+    found = replay.llm_fleet([0.0] * 3 + [comes], [160, 10, 320, 10], [150, 1, 1, 100], fn)
+    assert found.replica.tolist() == [0, 1, 0, 1]
+    gone = comes + sum(alone_s(A, 10, 100))
+    assert gone > left + (160 + leaves - before) * token_s
+    assert found.completed_s[3] == pytest.approx(gone, rel=1e-12)
+    assert found.completed_s[0] == pytest.approx(gone + sum(steps[leaves + 1 :]), rel=1e-12)
+
+
+def test_nobody_looks_while_nothing_runs() -> None:
+    """A look every millisecond, and a request in a billion seconds: rest takes no time."""
+    fn = replay.LlmFunction(replicas=2, migrate_every_s=1e-3)
+    found = replay.llm_fleet([0.0, 1e9], [100, 100], [3, 3], fn)
+    assert found.completed_s[1] - 1e9 == pytest.approx(sum(alone_s(A, 100, 3)), abs=1e-6)
 
 
 @settings(max_examples=300, deadline=None)

@@ -18,7 +18,7 @@ from stoker.envs.cluster.llm.engine import can_be_served, enqueue, finish_batch,
 from stoker.envs.cluster.llm.fleet.cut import cut
 from stoker.envs.cluster.llm.fleet.handover import accept, deliver, hand_over, take_landed
 from stoker.envs.cluster.llm.fleet.memory import regrant
-from stoker.envs.cluster.llm.fleet.migration import LEAVES, close, let_go, migrate
+from stoker.envs.cluster.llm.fleet.migration import LEAVES, close, let_go, migrate, wake
 from stoker.envs.cluster.llm.fleet.routers.freeness import most_free, note_batch
 from stoker.envs.cluster.llm.fleet.routers.least_outstanding import least_outstanding
 from stoker.envs.cluster.llm.fleet.routers.round_robin import round_robin
@@ -77,6 +77,9 @@ def _hand(f, k, q):
     p["handed"] += 1
     p["demand"] += need(r, s)
     f["open"] += 1
+    fn = func_at(f["func"], p["function"])
+    if fn["every_s"] > 0.0:
+        wake(f, fn, p["function"])
     if p["state"] == IDLE:
         # Not at once: all that arrive at this instant can be in its first batch.
         f8_at(f["next_s"], k)["v"] = f["now"]

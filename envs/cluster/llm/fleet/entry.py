@@ -109,9 +109,7 @@ def _tables(
         for name in ("ready", "ready_tail", "sent", "sent_tail"):
             here_fn[name] = NONE
         if fn.migrate_every_s is not None:
-            here_fn["every_s"] = here_fn["tick"] = fn.migrate_every_s
-            here_fn["below"] = fn.migrate_below
-            tables["next_s"]["v"][count + i] = fn.migrate_every_s
+            here_fn["every_s"], here_fn["below"] = fn.migrate_every_s, fn.migrate_below
         first += fn.sites
     return tables
 
@@ -127,7 +125,7 @@ def _enter_rows(
         fn.max_tokens, fn.watermark, fn.form, fn.t_cpu_s, fn.preset,
     )  # fmt: skip
     rows["req"] = tables["req"].ctypes.data
-    places = min(len(requests.arrival_s), fn.max_batch) + 1
+    places = min(len(requests.arrival_s), fn.max_batch)
     shapes = {
         "queue": (queues_of(fn.scheduler, requests), QUEUE),
         "run": (places, PLACE), "batch": (places, MEMBER),

@@ -172,10 +172,10 @@ def land(f, k, q):
 
 @njit
 def take_landed(r, p):
-    """Let those that landed join the running list."""
-    q = p["landed"]
-    while q != NONE:
+    """Let those that landed join the running list, as far as there are places."""
+    # Who came while a request was on its way may have its place.
+    while p["landed"] != NONE and r["running"] < r["max_batch"]:
+        q = p["landed"]
         place_at(r["run"], r["running"])["q"] = q
         r["running"] += 1
-        q = req_at(r["req"], q)["next"]
-    p["landed"] = NONE
+        p["landed"] = req_at(r["req"], q)["next"]

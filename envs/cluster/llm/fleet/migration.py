@@ -1,12 +1,13 @@
 """Live migration of running requests from crowded replicas to free ones.
 
 Rule: every `migrate_every_s`, if a replica of the function has freeness below `migrate_below`, the
-one with least sends its shortest running decode to the one with most, if that is not below, too,
-and has blocks above the watermark. Keys and values are copied in stages while the request runs on:
+one with least sends its shortest running decode to the one with most of those that have a place, if
+that is not below, too, and has blocks above the watermark. Keys and values are copied in stages while the request runs on:
 first all, then what has come since; when at most 16 blocks are left to copy it leaves the running
 list at the end of an iteration, those are copied, and it joins the next iteration of the target.
 Only this last stage stops it. It is given up when the request ends or loses its memory, when the
-target lacks blocks, or after three stages. One migration a function at a time.
+target lacks blocks or the place, or after three stages. One migration a function at a time.
+Nobody looks while no replica runs or loads: the next request that comes sets the ticks going again.
 
 Source: Sun et al., "Llumnix: dynamic scheduling for large language model serving", OSDI 2024,
 section 4.2; AlibabaPAI/llumnix 24220fb8 (threshold 3, 16 blocks, three stages).  Units: seconds,
@@ -17,14 +18,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.llm.blocks import blocks_of
 from stoker.envs.cluster.llm.fleet.cut import cut
 from stoker.envs.cluster.llm.fleet.handover import land, look_again, release
 from stoker.envs.cluster.llm.fleet.routers.freeness import freeness
+from stoker.envs.cluster.llm.fleet.routers.least_outstanding import outstanding
 from stoker.envs.cluster.llm.fleet.scaling import ready
 from stoker.envs.cluster.llm.fleet.tables import (
     BUSY,
+    LOADING,
     f8_at,
     func_at,
     replica_at,
@@ -71,12 +76,29 @@ def _reserve(f, fn, blocks):
 
 
 @njit
-def _wait(f, fn, function):
-    """Wait for the next tick."""
+def wait(f, fn, function):
+    """Wait for the next tick, a multiple of the period."""
     fn["phase"] = WAITS
-    while fn["tick"] <= f["now"]:
-        fn["tick"] += fn["every_s"]
-    _at(f, function, fn["tick"])
+    tick = fn["every_s"] * (math.floor(f["now"] / fn["every_s"]) + 1.0)
+    # Late enough, the clock no longer resolves a period.
+    _at(f, function, max(tick, np.nextafter(f["now"], np.inf)))
+
+
+@njit
+def wake(f, fn, function):
+    """Set the ticks going, if nobody looks."""
+    if fn["phase"] == WAITS and f8_at(f["next_s"], f["replicas"] + function)["v"] == math.inf:
+        wait(f, fn, function)
+
+
+@njit
+def _is_at_rest(f, fn):
+    """Whether no replica of the function runs or loads, so that only a request changes that."""
+    for k in range(fn["first"], fn["first"] + fn["count"]):
+        state = replica_at(f["replica"], k)["state"]
+        if state == BUSY or state == LOADING:
+            return False
+    return True
 
 
 @njit
@@ -85,7 +107,7 @@ def give_up(f, fn, function):
     row_at(f["rows"], fn["target"])["free"] += fn["reserved"]
     look_again(f, fn["target"])
     fn["aborted"] += 1
-    _wait(f, fn, function)
+    wait(f, fn, function)
 
 
 @njit
@@ -104,6 +126,12 @@ def _shortest(f, k):
 
 
 @njit
+def _has_place(f, k):
+    """Whether a replica may run one more request than it was handed."""
+    return outstanding(f, k) < row_at(f["rows"], k)["max_batch"]
+
+
+@njit
 def _pair(f, fn):
     """Find source and target; returns whether there are both."""
     low, high = math.inf, -math.inf
@@ -112,7 +140,7 @@ def _pair(f, fn):
             found = freeness(f, k)
             if found < low:
                 low, fn["source"] = found, k
-            if found > high:
+            if found > high and _has_place(f, k):
                 high, fn["target"] = found, k
     return low < fn["below"] and high >= fn["below"]
 
@@ -137,16 +165,19 @@ def _is_there(f, fn):
 @njit
 def _begin(f, fn, function):
     """Choose a request and begin to copy it."""
+    if _is_at_rest(f, fn):
+        _at(f, function, math.inf)
+        return
     q = _shortest(f, fn["source"]) if _pair(f, fn) else NONE
     fn["moving"] = q
     if q == NONE:
-        _wait(f, fn, function)
+        wait(f, fn, function)
         return
     fn["reserved"] = fn["stages"] = fn["copied"] = 0
     fn["restarts"] = req_at(f["req"], q)["restarts"]
     tokens = _done_tokens(f, fn)
     if not _reserve(f, fn, blocks_of(row_at(f["rows"], fn["target"]), tokens)):
-        _wait(f, fn, function)
+        wait(f, fn, function)
         return
     fn["phase"] = COPIES
     _copy(f, fn, function, tokens)
@@ -195,7 +226,8 @@ def let_go(f, function):
     """The source has ended an iteration: the request leaves it, if it is to."""
     fn = func_at(f["func"], function)
     s = req_at(f["req"], fn["moving"])
-    if not _is_there(f, fn) or not _reserve(f, fn, s["blocks"] - fn["reserved"]):
+    stays = not _is_there(f, fn) or not _has_place(f, fn["target"])
+    if stays or not _reserve(f, fn, s["blocks"] - fn["reserved"]):
         give_up(f, fn, function)
         return
     _take_out(row_at(f["rows"], fn["source"]), fn["moving"])
@@ -217,7 +249,7 @@ def migrate(f, function):
         route_at(f["route"], fn["moving"])["decoder"] = fn["target"]
         release(f, fn["source"], req_at(f["req"], fn["moving"])["blocks"])
         land(f, fn["target"], fn["moving"])
-        _wait(f, fn, function)
+        wait(f, fn, function)
 
 
 @njit

@@ -48,7 +48,7 @@ FUNC = np.dtype(
         ("decoders", "i8"), ("ready", "i8"), ("ready_tail", "i8"), ("sent", "i8"),
         ("sent_tail", "i8"), ("token_s", "f8"), ("link_s", "f8"), ("transfers", "i8"),
         # migration of running requests: one at a time, in phases
-        ("every_s", "f8"), ("below", "f8"), ("tick", "f8"), ("phase", "i8"), ("moving", "i8"),
+        ("every_s", "f8"), ("below", "f8"), ("phase", "i8"), ("moving", "i8"),
         ("source", "i8"), ("target", "i8"), ("reserved", "i8"), ("copied", "i8"), ("stages", "i8"),
         ("restarts", "i8"), ("migrations", "i8"), ("aborted", "i8"),
     ],
