@@ -25,7 +25,7 @@ from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.llm.fleet.entry import llm_fleet
 from stoker.envs.cluster.llm.fleet.result import LlmFleetReplay
-from stoker.envs.cluster.llm.fleet.spec import LlmFunction
+from stoker.envs.cluster.llm.fleet.spec import LlmFunction, ReplicaLoss
 from stoker.envs.cluster.llm.replica import llm_replica
 from stoker.envs.cluster.llm.result import LlmReplay
 from stoker.envs.cluster.presets import preset as rules_of
@@ -38,6 +38,7 @@ __all__ = [
     "LlmFleetReplay",
     "LlmFunction",
     "LlmReplay",
+    "ReplicaLoss",
     "cache_cluster",
     "function_cache",
     "llm_fleet",

@@ -13,111 +13,29 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.jit import entry, njit
-from stoker.envs.cluster.llm.blocks import need
-from stoker.envs.cluster.llm.engine import can_be_served, enqueue, finish_batch, form, plan_batch
+from stoker.envs.cluster.llm.engine import finish_batch, form, plan_batch
 from stoker.envs.cluster.llm.fleet.cut import cut
+from stoker.envs.cluster.llm.fleet.dispatch import arrive
 from stoker.envs.cluster.llm.fleet.handover import accept, deliver, hand_over, take_landed
+from stoker.envs.cluster.llm.fleet.inbox import take_inbox
+from stoker.envs.cluster.llm.fleet.losses import at_next_loss, lose_or_repair
 from stoker.envs.cluster.llm.fleet.memory import regrant
-from stoker.envs.cluster.llm.fleet.migration import LEAVES, close, let_go, migrate, wake
-from stoker.envs.cluster.llm.fleet.routers.freeness import most_free, note_batch
-from stoker.envs.cluster.llm.fleet.routers.least_outstanding import least_outstanding
-from stoker.envs.cluster.llm.fleet.routers.round_robin import round_robin
-from stoker.envs.cluster.llm.fleet.scaling import loaded, note_idle, ready, scaled_out
+from stoker.envs.cluster.llm.fleet.migration import LEAVES, close, let_go, migrate
+from stoker.envs.cluster.llm.fleet.routers.freeness import note_batch
+from stoker.envs.cluster.llm.fleet.scaling import loaded, note_idle
 from stoker.envs.cluster.llm.fleet.startup import leave, load_wanted
 from stoker.envs.cluster.llm.fleet.tables import (
     BUSY,
-    FREENESS,
-    IDLE,
-    LEAST_OUTSTANDING,
     LOADING,
-    ROUND_ROBIN,
     device_at,
     f8_at,
     func_at,
     replica_at,
-    route_at,
     row_at,
 )
+from stoker.envs.cluster.llm.fleet.token_migration import make_room, move_away
 from stoker.envs.cluster.llm.fleet.turns import claim, has_work, next_in_turn, pass_on
-from stoker.envs.cluster.llm.stretch import looks_out
 from stoker.envs.cluster.llm.tables import NONE, req_at
-
-
-@njit
-def _route(f, fn):
-    """The replica that the rule chooses; NONE if all are down."""
-    if f["router"] == ROUND_ROBIN:
-        return round_robin(f, fn)
-    if f["router"] == LEAST_OUTSTANDING:
-        return least_outstanding(f, fn)
-    if f["router"] == FREENESS:
-        return most_free(f, fn)
-    return NONE
-
-
-@njit
-def _look_up(f, k):
-    """A request comes: a stretch ends if one that comes may be let in, as that of one replica."""
-    p = replica_at(f["replica"], k)
-    if p["state"] == BUSY and p["inbox"] == NONE and looks_out(row_at(f["rows"], k)):
-        cut(f, k)
-
-
-@njit
-def _hand(f, k, q):
-    """Put a request into a replica's inbox."""
-    p, r, s = replica_at(f["replica"], k), row_at(f["rows"], k), req_at(f["req"], q)
-    _look_up(f, k)
-    s["next"] = NONE
-    if p["inbox"] == NONE:
-        p["inbox"] = q
-    else:
-        req_at(f["req"], p["inbox_tail"])["next"] = q
-    p["inbox_tail"] = q
-    p["handed"] += 1
-    p["demand"] += need(r, s)
-    f["open"] += 1
-    fn = func_at(f["func"], p["function"])
-    if fn["every_s"] > 0.0:
-        wake(f, fn, p["function"])
-    if p["state"] == IDLE:
-        # Not at once: all that arrive at this instant can be in its first batch.
-        f8_at(f["next_s"], k)["v"] = f["now"]
-
-
-@njit
-def _arrive(f):
-    """Route the next request."""
-    q = f["next_req"]
-    f["next_req"] += 1
-    f["now"] = req_at(f["req"], q)["arrival"]
-    route = route_at(f["route"], q)
-    fn = func_at(f["func"], route["function"])
-    k = _route(f, fn)
-    s = req_at(f["req"], q)
-    # Replicas of a function differ in blocks at most, and all have those of `max_tokens`.
-    if not can_be_served(row_at(f["rows"], fn["first"]), s):
-        s["rejected"] = 1
-        route["replica"] = k
-        if k != NONE:
-            _look_up(f, k)
-        return
-    k = scaled_out(f, fn, k)
-    route["replica"] = k
-    route["cold"] = not ready(replica_at(f["replica"], k))
-    _hand(f, k, q)
-
-
-@njit
-def _take_inbox(p, r):
-    """Queue what was handed to a replica."""
-    q = p["inbox"]
-    while q != NONE:
-        s = req_at(r["req"], q)
-        behind = s["next"]
-        enqueue(r, q, s)
-        q = behind
-    p["inbox"] = NONE
 
 
 @njit
@@ -128,7 +46,7 @@ def _form(f, k):
     """
     p, r = replica_at(f["replica"], k), row_at(f["rows"], k)
     r["now"] = f["now"]
-    _take_inbox(p, r)
+    take_inbox(p, r)
     if p["landed"] != NONE:
         take_landed(r, p)
     refused = r["rejected"]
@@ -179,6 +97,8 @@ def _end(f, k):
         hand_over(f, k)
     elif fn["phase"] == LEAVES and fn["source"] == k:
         let_go(f, p["function"])
+    if p["goes_to"] != NONE:
+        move_away(f, k)
     _compute(f, k if p["device"] == NONE else pass_on(f, k))
     if fn["decoders"] > 0:
         # What ended, or was let in again, may have made room.
@@ -187,7 +107,10 @@ def _end(f, k):
 
 @njit
 def _step(f, k):
-    """The next event of one replica."""
+    """The next event of a replica, a link or migration, or a loss."""
+    if k >= f["replicas"] + f["functions"]:
+        lose_or_repair(f)
+        return
     if k >= f["replicas"]:
         function = k - f["replicas"]
         if func_at(f["func"], function)["decoders"] > 0:
@@ -208,11 +131,12 @@ def _step(f, k):
     if p["device"] != NONE:
         # Blocks may have been given back, or a replica gone idle.
         load_wanted(f, p["device"])
+        make_room(f, p["device"])
 
 
 @njit
 def _soonest(f):
-    """The replica or link whose event is next, the first of equals."""
+    """Whose event is next, the first of equals."""
     best, at = 0, math.inf
     for k in range(f["slots"]):
         v = f8_at(f["next_s"], k)["v"]
@@ -227,7 +151,7 @@ def _run(f):
     k, at = _soonest(f)
     while f["next_req"] < f["reqs"] or f["open"] > 0:
         if f["next_req"] < f["reqs"] and req_at(f["req"], f["next_req"])["arrival"] <= at:
-            _arrive(f)
+            arrive(f)
         elif at == math.inf:
             return
         else:
@@ -241,6 +165,8 @@ def serve_fleet(f):
     """Serve every request of one fleet."""
     for device in range(f["devices"]):
         regrant(f, device)
+    if f["losses"] > 0:
+        f8_at(f["next_s"], f["slots"] - 1)["v"] = at_next_loss(f)
     _run(f)
     for function in range(f["functions"]):
         close(f, function, func_at(f["func"], function)["phase"])

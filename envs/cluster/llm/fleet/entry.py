@@ -5,6 +5,7 @@ Shapes: N requests, F functions, R replicas, D devices.  Units: seconds, tokens,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from stoker.envs.cluster.errors import require
 from stoker.envs.cluster.llm.calibration import GIB
 from stoker.envs.cluster.llm.fleet import engine
 from stoker.envs.cluster.llm.fleet.result import LlmFleetReplay, report
-from stoker.envs.cluster.llm.fleet.spec import LlmFunction
+from stoker.envs.cluster.llm.fleet.spec import LlmFunction, ReplicaLoss
 from stoker.envs.cluster.llm.fleet.tables import (
     DEVICE,
     DOWN,
@@ -25,6 +26,7 @@ from stoker.envs.cluster.llm.fleet.tables import (
     IDLE,
     LEAST_OUTSTANDING,
     LOADING,
+    LOSS,
     REPLICA,
     ROUND_ROBIN,
     ROUTE,
@@ -37,6 +39,7 @@ from stoker.envs.cluster.tables import F8
 ROUTERS = {
     "round_robin": ROUND_ROBIN, "least_outstanding": LEAST_OUTSTANDING, "freeness": FREENESS,
 }  # fmt: skip
+WHEN_FULL = ("wait", "move_tokens")
 STATES = {"up": IDLE, "cold": LOADING, "on_arrival": DOWN}
 
 
@@ -49,6 +52,8 @@ def llm_fleet(
     router: str = "round_robin",
     memory_fraction: float = 0.9,
     client: ArrayLike | None = None,
+    losses: Sequence[ReplicaLoss] = (),
+    when_full: str = "wait",
 ) -> LlmFleetReplay:
     """Serve requests on the replicas of one or several functions.
 
@@ -61,6 +66,9 @@ def llm_fleet(
         router: round_robin | least_outstanding | freeness.
         memory_fraction: of a shared device's memory that weights and blocks may take.
         client: who sent a request, 0 or more; of use to vtc. Shape: (N,)
+        losses: replicas that are lost and repaired; those of one replica do not overlap.
+        when_full: what a replica does that finds no memory on a shared device: wait, or move_tokens
+            (one of those there hands its requests to another of its function and leaves).
 
     Raises:
         SpecError: a bad value, with its field and the accepted range. A request that is too long is
@@ -77,9 +85,12 @@ def llm_fleet(
         clash = router == "freeness" and fn.scheduler == "fastserve"
         accepted = "one that starts no request without its blocks: freeness counts free blocks"
         require(not clash, f"functions[{i}].scheduler", fn.scheduler, accepted)
+    require(when_full in WHEN_FULL, "when_full", when_full, " | ".join(WHEN_FULL))
     tables = _tables(known, requests, calls)
+    _lose(tables, known, losses)
     _share(tables, known, memory_fraction)
     fleet = _fleet(tables, ROUTERS[router])
+    fleet["moves_tokens"] = when_full == "move_tokens"
     engine.serve_fleets(fleet)
     return report(fleet[0], tables, known)
 
@@ -91,7 +102,8 @@ def _tables(
     n, count = len(requests.arrival_s), sum(fn.sites for fn in known)
     tables: dict[str, NDArray[Any]] = {
         "rows": np.zeros(count, ROW), "replica": np.zeros(count, REPLICA),
-        "next_s": np.full(count + len(known), np.inf).view(F8), "func": np.zeros(len(known), FUNC),
+        "next_s": np.full(count + len(known) + 1, np.inf).view(F8),
+        "func": np.zeros(len(known), FUNC),
         "req": np.zeros(n, REQ), "route": np.zeros(n, ROUTE),
     }  # fmt: skip
     fill(tables["req"], requests)
@@ -106,6 +118,7 @@ def _tables(
         here_fn = tables["func"][i : i + 1]
         here_fn["first"], here_fn["count"], here_fn["scale_at"] = first, fn.replicas, scale_at
         here_fn["decoders"], here_fn["token_s"] = fn.decode_replicas, fn.kv_token_s
+        here_fn["on_arrival"] = fn.start == "on_arrival"
         for name in ("ready", "ready_tail", "sent", "sent_tail"):
             here_fn[name] = NONE
         if fn.migrate_every_s is not None:
@@ -140,7 +153,7 @@ def _enter_replicas(tables: dict[str, NDArray[Any]], here: slice, fn: LlmFunctio
     """What the fleet keeps of each replica of one function."""
     p, figures = tables["replica"][here], fn.known.figures
     p["function"], p["gpus"], p["state"] = i, figures["tp"], STATES[fn.start]
-    for name in ("inbox", "inbox_tail", "landed", "landed_tail", "behind"):
+    for name in ("inbox", "inbox_tail", "landed", "landed_tail", "behind", "goes_to"):
         p[name] = NONE
     p["device"] = NONE if fn.devices is None else fn.devices
     # One that is up from the beginning loads only if it had to leave a shared device.
@@ -150,6 +163,29 @@ def _enter_replicas(tables: dict[str, NDArray[Any]], here: slice, fn: LlmFunctio
     p["block_bytes"] = figures["kv_token_bytes"] * fn.block_size
     if fn.start == "cold":
         tables["next_s"]["v"][here], p["cold_starts"] = p["load_s"], 1
+
+
+def _lose(
+    tables: dict[str, NDArray[Any]], known: Sequence[LlmFunction], losses: Sequence[ReplicaLoss]
+) -> None:
+    """Enter what is lost and repaired, in order of time."""
+    p, changes = tables["replica"], []
+    until_s = np.zeros(len(p))
+    for loss in sorted(losses, key=lambda loss: loss.t_s):
+        k = loss.replica
+        require(k < len(p), "loss.replica", k, f"0 .. {len(p) - 1}")
+        fn = known[p["function"][k]]
+        asked = (fn.decode_replicas, fn.devices)
+        accepted = "none, no shared devices, where replicas are lost"
+        require(asked == (0, None), "decode_replicas, devices", asked, accepted)
+        accepted = f">= {until_s[k]:g}: replica {k} is lost until then"
+        require(loss.t_s >= until_s[k], "loss.t_s", loss.t_s, accepted)
+        until_s[k] = loss.t_s + loss.away_s
+        changes.append((loss.t_s, k, 0))
+        if math.isfinite(until_s[k]):
+            changes.append((until_s[k], k, 1))
+            p["load_s"][k] = fn.loading_s
+    tables["loss"] = np.array(sorted(changes, key=lambda change: change[0]), LOSS)
 
 
 def _share(tables: dict[str, NDArray[Any]], known: Sequence[LlmFunction], fraction: float) -> None:
@@ -177,13 +213,15 @@ def _share(tables: dict[str, NDArray[Any]], known: Sequence[LlmFunction], fracti
 def _fleet(tables: dict[str, NDArray[Any]], router: int) -> NDArray[Any]:
     """The fleet's record."""
     fleet = np.zeros(1, FLEET)
-    for name in ("rows", "replica", "next_s", "func", "device", "req", "route"):
+    for name in ("rows", "replica", "next_s", "func", "device", "req", "route", "loss"):
         fleet[name] = tables[name].ctypes.data
     fleet["reqs"], fleet["replicas"] = len(tables["req"]), len(tables["replica"])
     func = tables["func"]
     fleet["functions"] = len(func)
     moves = bool((func["decoders"] > 0).any() or (func["every_s"] > 0.0).any())
-    fleet["slots"] = fleet["replicas"] + moves * len(func)
+    fleet["losses"], fleet["astray"] = len(tables["loss"]), NONE
+    lost = len(tables["loss"]) > 0
+    fleet["slots"] = fleet["replicas"] + (moves or lost) * len(func) + lost
     fleet["counts_demand"] = router == FREENESS or (func["every_s"] > 0.0).any()
     fleet["devices"], fleet["router"] = len(tables["device"]), router
     return fleet

@@ -43,26 +43,39 @@ def _may_leave(p):
 
 
 @njit
+def free_blocks(f, k):
+    """Free blocks of a replica at the present."""
+    p, r = replica_at(f["replica"], k), row_at(f["rows"], k)
+    if p["state"] != BUSY:
+        return r["free"]
+    return r["free"] - growth_until(r, p["steps"], f["now"] - p["start"])
+
+
+@njit
 def _floor_bytes(f, k):
     """Bytes of blocks that must stay with a resident: in use by its iteration, or its least."""
-    p, r = replica_at(f["replica"], k), row_at(f["rows"], k)
-    held = r["num_blocks"] - r["free"]
-    if p["state"] == BUSY:
-        held += growth_until(r, p["steps"], f["now"] - p["start"])
+    p = replica_at(f["replica"], k)
+    held = row_at(f["rows"], k)["num_blocks"] - free_blocks(f, k)
     return max(held, p["least_blocks"]) * p["block_bytes"]
 
 
 @njit
-def is_full(f, k, emptied):
-    """Whether a replica does not fit beside the others; `emptied`: if all idle ones left."""
+def resident_bytes(f, k):
+    """Bytes that a resident cannot do without."""
+    return replica_at(f["replica"], k)["weight_bytes"] + _floor_bytes(f, k)
+
+
+@njit
+def excess_bytes(f, k, emptied):
+    """Bytes that lack for a replica beside the others; `emptied`: if all idle ones left."""
     p = replica_at(f["replica"], k)
     taken = p["weight_bytes"] + p["least_blocks"] * p["block_bytes"]
     for j in range(f["replicas"]):
         if _is_on(f, j, p["device"]):
             other = replica_at(f["replica"], j)
             if not (emptied and _may_leave(other)):
-                taken += other["weight_bytes"] + _floor_bytes(f, j)
-    return taken > device_at(f["device"], p["device"])["budget"]
+                taken += resident_bytes(f, j)
+    return taken - device_at(f["device"], p["device"])["budget"]
 
 
 @njit

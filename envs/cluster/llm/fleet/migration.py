@@ -2,11 +2,12 @@
 
 Rule: every `migrate_every_s`, if a replica of the function has freeness below `migrate_below`, the
 one with least sends its shortest running decode to the one with most of those that have a place, if
-that is not below, too, and has blocks above the watermark. Keys and values are copied in stages while the request runs on:
-first all, then what has come since; when at most 16 blocks are left to copy it leaves the running
-list at the end of an iteration, those are copied, and it joins the next iteration of the target.
-Only this last stage stops it. It is given up when the request ends or loses its memory, when the
-target lacks blocks or the place, or after three stages. One migration a function at a time.
+that is not below, too, and has blocks above the watermark. Keys and values are copied in stages
+while the request runs on: first all, then what has come since; when at most 16 blocks are left to
+copy it leaves the running list at the end of an iteration, those are copied, and it joins the next
+iteration of the target. Only this last stage stops it. It is given up when the request ends or
+loses its memory, when the target lacks blocks or the place, or after three stages. One migration a
+function at a time.
 Nobody looks while no replica runs or loads: the next request that comes sets the ticks going again.
 
 Source: Sun et al., "Llumnix: dynamic scheduling for large language model serving", OSDI 2024,
@@ -23,7 +24,9 @@ import numpy as np
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.llm.blocks import blocks_of
 from stoker.envs.cluster.llm.fleet.cut import cut
+from stoker.envs.cluster.llm.fleet.evacuate import send_off
 from stoker.envs.cluster.llm.fleet.handover import land, look_again, release
+from stoker.envs.cluster.llm.fleet.memory import free_blocks
 from stoker.envs.cluster.llm.fleet.routers.freeness import freeness
 from stoker.envs.cluster.llm.fleet.routers.least_outstanding import outstanding
 from stoker.envs.cluster.llm.fleet.scaling import ready
@@ -36,7 +39,7 @@ from stoker.envs.cluster.llm.fleet.tables import (
     route_at,
     row_at,
 )
-from stoker.envs.cluster.llm.stretch import growth_until, steps_by
+from stoker.envs.cluster.llm.stretch import steps_by
 from stoker.envs.cluster.llm.tables import NONE, member_at, place_at, req_at
 
 WAITS, COPIES, LEAVES, STOPPED = range(4)
@@ -50,21 +53,12 @@ def _at(f, function, v):
 
 
 @njit
-def _free(f, k):
-    """Free blocks of a replica at the present."""
-    p, r = replica_at(f["replica"], k), row_at(f["rows"], k)
-    if p["state"] != BUSY:
-        return r["free"]
-    return r["free"] - growth_until(r, p["steps"], f["now"] - p["start"])
-
-
-@njit
 def _reserve(f, fn, blocks):
     """Take blocks at the target if there are so many above its watermark."""
     k = fn["target"]
     p, r = replica_at(f["replica"], k), row_at(f["rows"], k)
     if blocks > 0:
-        if _free(f, k) - blocks < r["watermark"]:
+        if free_blocks(f, k) - blocks < r["watermark"]:
             return False
         if p["state"] == BUSY:
             # It was planned on the blocks that are taken here.
@@ -95,8 +89,7 @@ def wake(f, fn, function):
 def _is_at_rest(f, fn):
     """Whether no replica of the function runs or loads, so that only a request changes that."""
     for k in range(fn["first"], fn["first"] + fn["count"]):
-        state = replica_at(f["replica"], k)["state"]
-        if state == BUSY or state == LOADING:
+        if replica_at(f["replica"], k)["state"] in (BUSY, LOADING):
             return False
     return True
 
@@ -250,6 +243,19 @@ def migrate(f, function):
         release(f, fn["source"], req_at(f["req"], fn["moving"])["blocks"])
         land(f, fn["target"], fn["moving"])
         wait(f, fn, function)
+
+
+@njit
+def abandon(f, fn, function, k):
+    """Replica k is lost: what moves from or to it stays, or begins again if it was on its way."""
+    if fn["phase"] == WAITS or (k != fn["source"] and k != fn["target"]):
+        return
+    if fn["phase"] == STOPPED:
+        replica_at(f["replica"], fn["target"])["handed"] -= 1
+        replica_at(f["replica"], fn["source"])["handed"] -= 1
+        send_off(f, fn["source"], fn["moving"])
+        look_again(f, fn["source"])
+    give_up(f, fn, function)
 
 
 @njit

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stoker.envs.cluster.llm.calibration import GIB, Profile
 from stoker.envs.cluster.llm.fleet.spec import LlmFunction
-from stoker.envs.cluster.llm.fleet.tables import DOWN, LOADING, WANTED
+from stoker.envs.cluster.llm.fleet.tables import DOWN, LOADING, LOST, WANTED
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -37,14 +37,16 @@ class LlmFleetReplay:
     max_tbt_s: Floats
     """Longest time between two output tokens; NaN with one token. Shape: (N,)"""
     rejected: NDArray[np.bool_]
-    """Too long for its function: refused at once. Shape: (N,)"""
+    """Too long for its function: refused at once, or when it would begin again. Shape: (N,)"""
+    failed: NDArray[np.bool_]
+    """It found every replica lost, or lost the last one. Shape: (N,)"""
     replica: Ints
     """Where it was served, or its prompt; those of the first function come first;
-    -1 if it was refused while none was up. Shape: (N,)"""
+    -1 if it was refused while none was up, or failed. Shape: (N,)"""
     decoder: Ints
     """Where it decoded last, if it was sent there; else -1. Shape: (N,)"""
     cold: NDArray[np.bool_]
-    """Its replica was not up when it came. Shape: (N,)"""
+    """Its replica was not up when it was handed to it. Shape: (N,)"""
     iterations: Ints
     """Shape: (R,)"""
     peak_blocks: Ints
@@ -71,6 +73,8 @@ class LlmFleetReplay:
     """Requests that went to another replica while they ran. Shape: (F,)"""
     migrations_given_up: Ints
     """Shape: (F,)"""
+    token_migrations: Ints
+    """Requests that left a shared device as tokens to make room. Shape: (F,)"""
     makespan_s: float
     """When the last request was done; NaN without any."""
     profiles: tuple[Profile, ...]
@@ -82,7 +86,7 @@ def report(f: Any, tables: dict[str, NDArray[Any]], known: Sequence[LlmFunction]
     req, rows, p, device = (tables[k] for k in ("req", "rows", "replica", "device"))
     if f["open"] != 0 or f["next_req"] != len(req) or (rows["free"] != rows["num_blocks"]).any():
         raise RuntimeError("the engine lost a request or a block")
-    up = ~np.isin(p["state"], (DOWN, WANTED))
+    up = ~np.isin(p["state"], (LOST, DOWN, WANTED))
     since_s = f["now"] - p["since"]
     loading_s = p["loading_s"] + np.where(p["state"] == LOADING, since_s, 0.0)
     return LlmFleetReplay(
@@ -92,6 +96,7 @@ def report(f: Any, tables: dict[str, NDArray[Any]], known: Sequence[LlmFunction]
         restarts=req["restarts"].astype(np.int64),
         max_tbt_s=np.where(req["max_gap"] < 0.0, np.nan, req["max_gap"]),
         rejected=req["rejected"].astype(bool),
+        failed=tables["route"]["failed"].astype(bool),
         replica=tables["route"]["replica"].astype(np.int64),
         decoder=tables["route"]["decoder"].astype(np.int64),
         cold=tables["route"]["cold"].astype(bool),
@@ -108,6 +113,7 @@ def report(f: Any, tables: dict[str, NDArray[Any]], known: Sequence[LlmFunction]
         transfers=tables["func"]["transfers"].copy(),
         migrations=tables["func"]["migrations"].copy(),
         migrations_given_up=tables["func"]["aborted"].copy(),
+        token_migrations=tables["func"]["moved"].copy(),
         makespan_s=float(f["now"]) if rows["iterations"].any() else math.nan,
         profiles=tuple(fn.known for fn in known),
     )

@@ -16,6 +16,7 @@ from stoker.envs.cluster.llm.fleet.tables import (
     BUSY,
     DOWN,
     IDLE,
+    LOST,
     QUEUED,
     device_at,
     f8_at,
@@ -32,13 +33,14 @@ def ready(p):
 
 @njit
 def scaled_out(f, fn, k):
-    """The replica to hand a request to, where the router chose k."""
+    """The replica to hand a request to, where the router chose k; NONE if all are lost."""
     down = NONE
     for j in range(fn["first"], fn["first"] + fn["count"]):
-        if replica_at(f["replica"], j)["state"] == DOWN:
+        state = replica_at(f["replica"], j)["state"]
+        if state == DOWN:
             if down == NONE:
                 down = j
-        elif outstanding(f, j) < fn["scale_at"]:
+        elif state != LOST and outstanding(f, j) < fn["scale_at"]:
             return k
     if down == NONE:
         return k

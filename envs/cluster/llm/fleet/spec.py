@@ -22,6 +22,22 @@ LINKED = ("a100", "h100")
 
 
 @dataclass(frozen=True)
+class ReplicaLoss:
+    """A replica is lost with all that it holds."""
+
+    t_s: float
+    replica: int
+    """As the result counts them: those of the first function come first."""
+    away_s: float = math.inf
+    """From the loss until it can load again, or be started where replicas come on arrival."""
+
+    def __post_init__(self) -> None:
+        require(0.0 <= self.t_s < math.inf, "loss.t_s", self.t_s, "finite, >= 0")
+        whole("loss.replica", self.replica, 0)
+        require(self.away_s >= 0.0, "loss.away_s", self.away_s, "seconds >= 0")
+
+
+@dataclass(frozen=True)
 class LlmFunction:
     """One model behind the router; fields not described here are those of `replay.llm_replica`."""
 

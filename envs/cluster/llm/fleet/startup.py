@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.llm.fleet.memory import is_full, regrant, victim
+from stoker.envs.cluster.llm.fleet.memory import excess_bytes, regrant, victim
 from stoker.envs.cluster.llm.fleet.tables import (
     DOWN,
     LOADING,
@@ -35,7 +35,7 @@ def leave(f, k):
 
 
 @njit
-def _load(f, k):
+def load(f, k):
     """Begin to load the weights, for which there is room."""
     p = replica_at(f["replica"], k)
     p["state"], p["since"] = LOADING, f["now"]
@@ -50,12 +50,12 @@ def _try(f, k):
     """Load if there is room, or can be made of idle replicas; returns whether there was."""
     device = replica_at(f["replica"], k)["device"]
     if device != NONE:
-        if is_full(f, k, True):
+        if excess_bytes(f, k, True) > 0.0:
             return False
-        while is_full(f, k, False):
+        while excess_bytes(f, k, False) > 0.0:
             leave(f, victim(f, k))
             device_at(f["device"], device)["evictions"] += 1
-    _load(f, k)
+    load(f, k)
     return True
 
 

@@ -16,9 +16,9 @@ from stoker.envs.cluster.tables import _reference as reference
 
 ROUND_ROBIN, LEAST_OUTSTANDING, FREENESS = range(3)
 """Routers."""
-DOWN, WANTED, LOADING, IDLE, QUEUED, BUSY = range(6)
-"""States of a replica: WANTED has requests but no memory yet, QUEUED waits for its turn on a device
-that another replica computes on."""
+LOST, DOWN, WANTED, LOADING, IDLE, QUEUED, BUSY = range(7)
+"""States of a replica; requests are routed to it from WANTED on, which has them but no memory yet.
+QUEUED waits for its turn on a device that another replica computes on."""
 
 REPLICA = np.dtype(
     [
@@ -35,11 +35,13 @@ REPLICA = np.dtype(
         # memory of a shared device
         ("weight_bytes", "f8"), ("block_bytes", "f8"), ("least_blocks", "i8"), ("floor", "f8"),
         ("fixed", "i8"), ("margin", "f8"), ("peak_blocks", "i8"), ("behind", "i8"),
+        ("goes_to", "i8"),
     ],
     align=True,
 )  # fmt: skip
 """A replica beside its row. `demand`: blocks that its waiting requests will start with, kept for
-router freeness. `used`: when it last ended a batch. `behind`: who computes after it."""
+router freeness. `used`: when it last ended a batch. `behind`: who computes after it.
+`goes_to`: who gets its requests when its iteration ends, so that it can leave."""
 FUNC = np.dtype(
     [
         ("first", "i8"), ("count", "i8"), ("turn", "i8"), ("scale_at", "i8"),
@@ -51,6 +53,8 @@ FUNC = np.dtype(
         ("every_s", "f8"), ("below", "f8"), ("phase", "i8"), ("moving", "i8"),
         ("source", "i8"), ("target", "i8"), ("reserved", "i8"), ("copied", "i8"), ("stages", "i8"),
         ("restarts", "i8"), ("migrations", "i8"), ("aborted", "i8"),
+        # requests that left a device as tokens; whether replicas come on arrival
+        ("moved", "i8"), ("on_arrival", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -65,23 +69,36 @@ DEVICE = np.dtype(
 )  # fmt: skip
 """A device that replicas share. `most`: most bytes granted at a time, weights and blocks."""
 ROUTE = np.dtype(
-    [("function", "i4"), ("replica", "i4"), ("cold", "i4"), ("decoder", "i4"), ("due", "f8")],
+    [
+        ("function", "i4"),
+        ("replica", "i4"),
+        ("cold", "i4"),
+        ("decoder", "i4"),
+        ("failed", "i4"),
+        ("due", "f8"),
+    ],
     align=True,
 )
 """Where a request goes; `cold`: its replica was not up when it came; where it decodes, if not
 there, and when its keys and values are."""
+LOSS = np.dtype([("at", "f8"), ("replica", "i8"), ("ends", "i8")], align=True)
+"""A replica is lost, or the loss ends."""
 FLEET = np.dtype(
     [
         ("rows", "i8"), ("replica", "i8"), ("next_s", "i8"), ("func", "i8"), ("device", "i8"),
-        ("req", "i8"), ("route", "i8"),
+        ("req", "i8"), ("route", "i8"), ("loss", "i8"),
         ("reqs", "i8"), ("replicas", "i8"), ("slots", "i8"), ("devices", "i8"),
         ("functions", "i8"), ("router", "i8"), ("counts_demand", "i8"),
-        ("now", "f8"), ("next_req", "i8"), ("open", "i8"),
+        ("losses", "i8"), ("moves_tokens", "i8"),
+        ("now", "f8"), ("next_req", "i8"), ("next_loss", "i8"), ("open", "i8"),
+        # requests that lost their replica, linked through their `next`
+        ("astray", "i8"), ("astray_tail", "i8"),
     ],
     align=True,
 )  # fmt: skip
-"""`open`: requests handed out and not yet done. `slots`: of events, one a replica and, where
-prompts and decodes are apart, one a function for its link."""
+"""`open`: requests handed out and not yet done. `slots`: of events, one a replica; one a function
+where any has a link or a migration; one for losses where there are any."""
 
 row_at, replica_at, func_at = reference(ROW), reference(REPLICA), reference(FUNC)
 device_at, route_at, f8_at = reference(DEVICE), reference(ROUTE), reference(F8)
+loss_at = reference(LOSS)

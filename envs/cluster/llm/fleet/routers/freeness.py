@@ -39,7 +39,7 @@ def most_free(f, fn):
     """Replica of the function; NONE if all are down."""
     best, most = NONE, -math.inf
     for k in range(fn["first"], fn["first"] + fn["count"]):
-        if replica_at(f["replica"], k)["state"] == DOWN:
+        if replica_at(f["replica"], k)["state"] <= DOWN:
             continue
         found = freeness(f, k)
         if best == NONE or found > most:

@@ -19,7 +19,7 @@ def least_outstanding(f, fn):
     """Replica of the function; NONE if all are down."""
     best, least = NONE, 2**62
     for k in range(fn["first"], fn["first"] + fn["count"]):
-        if replica_at(f["replica"], k)["state"] == DOWN:
+        if replica_at(f["replica"], k)["state"] <= DOWN:
             continue
         count = outstanding(f, k)
         if count < least:

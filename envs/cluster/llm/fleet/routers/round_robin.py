@@ -12,7 +12,7 @@ def round_robin(f, fn):
     """Next replica of the function; NONE if all are down."""
     for i in range(fn["count"]):
         place = (fn["turn"] + i) % fn["count"]
-        if replica_at(f["replica"], fn["first"] + place)["state"] != DOWN:
+        if replica_at(f["replica"], fn["first"] + place)["state"] > DOWN:
             fn["turn"] = (place + 1) % fn["count"]
             return fn["first"] + place
     return NONE
