@@ -85,6 +85,11 @@ def llm_fleet(
         clash = router == "freeness" and fn.scheduler == "fastserve"
         accepted = "one that starts no request without its blocks: freeness counts free blocks"
         require(not clash, f"functions[{i}].scheduler", fn.scheduler, accepted)
+        # Whatever moves is a prompt again, with all that it has put out.
+        fits = fn.scheduler != "vllm" or fn.token_budget >= fn.max_tokens
+        accepted = f">= {fn.max_tokens}, max_tokens, for vllm with move_tokens"
+        require(fits or when_full == "wait", f"functions[{i}].token_budget", fn.token_budget,
+                accepted)  # fmt: skip
     require(when_full in WHEN_FULL, "when_full", when_full, " | ".join(WHEN_FULL))
     tables = _tables(known, requests, calls)
     _lose(tables, known, losses)
