@@ -104,6 +104,33 @@ def test_who_comes_while_a_request_moves_may_take_its_place() -> None:
     assert found.completed_s[0] == pytest.approx(gone + sum(steps[leaves + 1 :]), rel=1e-12)
 
 
+def test_who_waits_for_a_place_gets_that_of_one_that_runs_out_of_memory() -> None:
+    """As above, but the request that came meanwhile lacks a block: those left wait with the other.
+
+    20 blocks: 15 of the one that moves, five of the other, full with 80 tokens.
+    """
+    fn = replay.LlmFunction(
+        scheduler="vllm", replicas=2, num_blocks=20, max_batch=1, max_tokens=320, watermark=0.0,
+        preset="stoker", migrate_every_s=0.5, migrate_below=5.0, kv_gib_s=0.1,
+    )  # fmt: skip
+    steps = alone_s(A, 160, 150)
+    ends, token_s = np.cumsum(steps), 131072 / (0.1 * GIB)
+    before = 160 + int((ends <= 0.5).sum()) - 1
+    leaves = int((ends < 0.5 + before * token_s).sum())
+    assert -(-(160 + leaves) // 16) == 15
+    comes = float(ends[leaves]) + 0.001
+    # Two more keep replica 0 busy all the time, so that nobody moves there.
+    found = replay.llm_fleet(
+        [0.0] * 5 + [comes], [160, 10, 100, 10, 100, 10], [150, 1, 200, 1, 200, 100], fn
+    )
+    assert found.replica.tolist() == [0, 1, 0, 1, 0, 1]
+    lacks = comes + sum(alone_s(A, 10, 100)[: 81 - 10])
+    done = lacks + sum(steps[leaves + 1 :])
+    assert found.restarts.tolist() == [0, 0, 0, 0, 0, 1]
+    assert found.completed_s[0] == pytest.approx(done, rel=1e-12)
+    assert found.completed_s[5] == pytest.approx(done + sum(alone_s(A, 81, 29)), rel=1e-12)
+
+
 def test_nobody_looks_while_nothing_runs() -> None:
     """A look every millisecond, and a request in a billion seconds: rest takes no time."""
     fn = replay.LlmFunction(replicas=2, migrate_every_s=1e-3)

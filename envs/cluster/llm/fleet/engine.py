@@ -47,13 +47,14 @@ def _form(f, k):
     p, r = replica_at(f["replica"], k), row_at(f["rows"], k)
     r["now"] = f["now"]
     take_inbox(p, r)
-    if p["landed"] != NONE:
-        take_landed(r, p)
+    take_landed(r, p)
     refused = r["rejected"]
     form(r)
     while r["members"] == 0 and r["preempted"] > 0:
         if f["counts_demand"]:
             note_batch(f, k)
+        # Who lost its memory may have left a place.
+        take_landed(r, p)
         form(r)
     f["open"] -= r["rejected"] - refused
     if r["members"] == 0:
