@@ -88,8 +88,10 @@ def test_a_load_that_is_lost_begins_again_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-def test_a_request_on_its_way_begins_again_where_one_is_left(lost: int) -> None:
+def test_a_request_on_its_way_goes_on_where_one_is_left(lost: int) -> None:
     """It leaves replica 0 for replica 1 over a slow link; one of the two is lost meanwhile.
+
+    Where it goes is lost: it has all its blocks yet. Where it comes from: it begins again.
 
     Freeness of replica 0 is 40 blocks less 11 and more, below 30.
     """
@@ -97,17 +99,17 @@ def test_a_request_on_its_way_begins_again_where_one_is_left(lost: int) -> None:
         scheduler="vllm", token_budget=640, replicas=2, num_blocks=40, max_tokens=640,
         watermark=0.0, preset="stoker", migrate_every_s=0.5, migrate_below=30.0, kv_gib_s=0.1,
     )  # fmt: skip
-    ends, token_s = np.cumsum(alone_s(A, 160, 150)), 131072 / (0.1 * GIB)
+    steps = alone_s(A, 160, 150)
+    ends, token_s = np.cumsum(steps), 131072 / (0.1 * GIB)
     before = 160 + int((ends <= 0.5).sum()) - 1
     leaves = int((ends < 0.5 + before * token_s).sum())
     at = float(ends[leaves]) + 0.001
     assert at < ends[leaves] + (160 + leaves - before) * token_s
     found = replay.llm_fleet([0.0], [160], [150], fn, losses=[ReplicaLoss(at, lost)])
     out = leaves + 1
-    assert found.completed_s[0] == pytest.approx(
-        at + sum(alone_s(A, 160 + out, 150 - out)), rel=1e-12
-    )
-    assert found.replica.tolist() == [1 - lost] and found.restarts.tolist() == [1]
+    rest = alone_s(A, 160 + out, 150 - out) if lost == 0 else steps[out:]
+    assert found.completed_s[0] == pytest.approx(at + sum(rest), rel=1e-12)
+    assert found.replica.tolist() == [1 - lost] and found.restarts.tolist() == [1 - lost]
     assert found.migrations.tolist() == [0] and found.migrations_given_up.tolist() == [1]
 
 
@@ -118,6 +120,54 @@ def test_a_loss_when_all_is_done_changes_no_byte() -> None:
     late = replay.llm_fleet(*asked, fn, losses=[ReplicaLoss(1e6, 0, 1.0)])
     assert late.completed_s.tobytes() == without.completed_s.tobytes()
     assert late.max_tbt_s.tobytes() == without.max_tbt_s.tobytes()
+
+
+@pytest.mark.parametrize("lost", [0, 2])
+def test_what_the_link_carries_is_sent_once_more(lost: int) -> None:
+    """Prompts on 0 and 1, decodes on 2 and 3: lost is where it comes from, or where it goes."""
+    fn = replay.LlmFunction(replicas=2, decode_replicas=2, kv_gib_s=0.1)
+    first, *rest = alone_s(A, 400, 20)
+    token_s = 131072 / (0.1 * GIB)
+    at = first + 100 * token_s
+    found = replay.llm_fleet(
+        [0.0], [400], [20], fn, router="least_outstanding", losses=[ReplicaLoss(at, lost)]
+    )  # fmt: skip
+    # The link carries what was on it to the end.
+    sent = first + 800 * token_s
+    if lost == 0:
+        again, *rest = alone_s(A, 401, 19)
+        sent = max(first + 400 * token_s, at + again) + 401 * token_s
+    assert found.first_token_s[0] == pytest.approx(first, rel=1e-12)
+    assert found.completed_s[0] == pytest.approx(sent + sum(rest), rel=1e-12)
+    assert (found.replica[0], found.decoder[0]) == ((1, 2) if lost == 0 else (0, 3))
+    assert found.restarts[0] == (lost == 0) and found.transfers.tolist() == [2]
+
+
+def test_what_a_lost_replica_decoded_is_a_prompt_again() -> None:
+    fn = replay.LlmFunction(replicas=1, decode_replicas=2)
+    first, *rest = alone_s(A, 400, 50)
+    landed = first + 400 * fn.kv_token_s
+    ends = landed + np.cumsum(rest)
+    found = replay.llm_fleet([0.0], [400], [50], fn, losses=[ReplicaLoss(0.3, 1)])
+    out = 1 + int((ends <= 0.3).sum())
+    assert 5 < out < 45
+    again, *rest = alone_s(A, 400 + out, 50 - out)
+    expected = 0.3 + again + (400 + out) * fn.kv_token_s + sum(rest)
+    assert found.completed_s[0] == pytest.approx(expected, rel=1e-12)
+    assert found.decoder.tolist() == [2]
+
+
+def test_requests_fail_while_nobody_decodes() -> None:
+    """The decoding replica is away from 0.02 s, in transfer, to 1 s; it loads until 3 s."""
+    fn = replay.LlmFunction(replicas=1, decode_replicas=1, kv_gib_s=0.1, load_s=2.0)
+    found = replay.llm_fleet(
+        [0.0, 0.5, 2.0], [100, 100, 100], [5, 1, 5], fn, losses=[ReplicaLoss(0.05, 1, 0.95)]
+    )
+    assert found.failed.tolist() == [True, False, False]
+    # One output token comes with the prompt.
+    first, *rest = alone_s(A, 100, 5)
+    assert found.completed_s[1] == pytest.approx(0.5 + first, rel=1e-12)
+    assert found.completed_s[2] == pytest.approx(3.0 + 100 * fn.kv_token_s + sum(rest), rel=1e-12)
 
 
 @st.composite
@@ -139,20 +189,23 @@ def losses_of(draw: st.DrawFn, count: int, until_s: float) -> list[ReplicaLoss]:
 @settings(max_examples=300, deadline=None)
 @given(
     replicas(("sarathi", "vllm", "orca", "request_level", "fastserve", "vtc")),
-    st.integers(1, 4), st.sampled_from(("up", "cold", "on_arrival")), st.booleans(),
-    st.sampled_from(ROUTERS), st.data(),
+    st.integers(1, 4), st.sampled_from(("up", "cold", "on_arrival")),
+    st.sampled_from(("stays", "migrates", "apart")), st.sampled_from(ROUTERS), st.data(),
 )  # fmt: skip
 def test_every_request_ends_and_blocks_suffice(
-    asked: dict, count: int, start: str, moves: bool, router: str, data: st.DataObject
+    asked: dict, count: int, start: str, kind: str, router: str, data: st.DataObject
 ) -> None:
     requests, fields = split(asked)
-    scheduler = fields["scheduler"]
-    if moves and start != "on_arrival" and scheduler in ("sarathi", "vllm"):
-        fields |= {"migrate_every_s": 0.05, "migrate_below": 30.0, "kv_gib_s": 0.02}
-    if scheduler == "fastserve":
+    fields |= {"replicas": count, "start": start, "load_s": 0.3}
+    if fields["scheduler"] in ("sarathi", "vllm"):
+        if kind == "migrates" and start != "on_arrival":
+            fields |= {"migrate_every_s": 0.05, "migrate_below": 30.0, "kv_gib_s": 0.02}
+        elif kind == "apart":
+            fields |= {"decode_replicas": 2, "start": "up", "kv_gib_s": 0.02}
+    if fields["scheduler"] == "fastserve":
         router = "round_robin"
-    losses = data.draw(losses_of(count, float(requests["arrival_s"][-1]) + 0.5))
-    fn = replay.LlmFunction(**fields, replicas=count, start=start, load_s=0.3)
+    fn = replay.LlmFunction(**fields)
+    losses = data.draw(losses_of(fn.sites, float(requests["arrival_s"][-1]) + 0.5))
     found = replay.llm_fleet(**requests, functions=fn, router=router, losses=losses)
     served = ~(found.rejected | found.failed)
     assert np.isfinite(found.completed_s[served]).all()
@@ -173,8 +226,7 @@ def test_every_request_ends_and_blocks_suffice(
         ({}, [(1.0, 2)], r"loss.replica = 2 .*0 \.\. 1"),
         ({}, [(1.0, 0, -2.0)], "loss.away_s = -2.0"),
         ({}, [(3.0, 0), (1.0, 0, 4.0)], "loss.t_s = 3.0 .*>= 5: replica 0 is lost until then"),
-        ({"decode_replicas": 1}, [(1.0, 0)], "decode_replicas, devices = .*none, no shared"),
-        ({"devices": (0, 0)}, [(1.0, 0)], "decode_replicas, devices = .*none, no shared"),
+        ({"devices": (0, 0)}, [(1.0, 0)], r"devices = \(0, 0\) .*no shared devices"),
         ({"profile": "Qwen/Qwen-2-7B|a30|tp1"}, [(1.0, 0, 2.0)], "load_s = None .*a30"),
     ],
 )

@@ -52,7 +52,7 @@ def _place(f, q):
             look_up(f, k)
         return
     k = scaled_out(f, fn, k)
-    route["replica"] = k
+    route["replica"], route["decoder"] = k, NONE
     if k == NONE:
         route["failed"] = 1
         return

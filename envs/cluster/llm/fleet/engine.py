@@ -125,6 +125,8 @@ def _step(f, k):
     elif p["state"] == LOADING:
         loaded(f, k)
         _go_on(f, k)
+        if func_at(f["func"], p["function"])["decoders"] > 0:
+            accept(f, p["function"])
     elif p["landed"] != NONE or has_work(f, k):
         _go_on(f, k)
     else:

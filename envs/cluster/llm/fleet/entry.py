@@ -180,9 +180,8 @@ def _lose(
         k = loss.replica
         require(k < len(p), "loss.replica", k, f"0 .. {len(p) - 1}")
         fn = known[p["function"][k]]
-        asked = (fn.decode_replicas, fn.devices)
-        accepted = "none, no shared devices, where replicas are lost"
-        require(asked == (0, None), "decode_replicas, devices", asked, accepted)
+        accepted = "no shared devices where replicas are lost"
+        require(fn.devices is None, "devices", fn.devices, accepted)
         accepted = f">= {until_s[k]:g}: replica {k} is lost until then"
         require(loss.t_s >= until_s[k], "loss.t_s", loss.t_s, accepted)
         until_s[k] = loss.t_s + loss.away_s

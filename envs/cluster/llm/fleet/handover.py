@@ -18,10 +18,13 @@ import math
 
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.llm.fleet.cut import cut
+from stoker.envs.cluster.llm.fleet.evacuate import send_off
 from stoker.envs.cluster.llm.fleet.routers.least_outstanding import outstanding
+from stoker.envs.cluster.llm.fleet.scaling import ready
 from stoker.envs.cluster.llm.fleet.tables import (
     BUSY,
     IDLE,
+    LOST,
     f8_at,
     func_at,
     replica_at,
@@ -30,6 +33,35 @@ from stoker.envs.cluster.llm.fleet.tables import (
 )
 from stoker.envs.cluster.llm.stretch import growth_until
 from stoker.envs.cluster.llm.tables import NONE, place_at, req_at
+
+
+@njit
+def _join_ready(f, fn, q):
+    """Put a request at the end of those that wait to be accepted."""
+    req_at(f["req"], q)["next"] = NONE
+    if fn["ready"] == NONE:
+        fn["ready"] = q
+    else:
+        req_at(f["req"], fn["ready_tail"])["next"] = q
+    fn["ready_tail"] = q
+
+
+@njit
+def _join_sent(f, fn, q):
+    """Put a request at the end of those that the link carries."""
+    req_at(f["req"], q)["next"] = NONE
+    if fn["sent"] == NONE:
+        fn["sent"] = q
+    else:
+        req_at(f["req"], fn["sent_tail"])["next"] = q
+    fn["sent_tail"] = q
+
+
+@njit
+def _note_due(f, fn, function):
+    """Note when the link has carried the first."""
+    due = math.inf if fn["sent"] == NONE else route_at(f["route"], fn["sent"])["due"]
+    f8_at(f["next_s"], f["replicas"] + function)["v"] = due
 
 
 @njit
@@ -45,12 +77,7 @@ def hand_over(f, k):
             place_at(r["run"], kept)["q"] = q
             kept += 1
             continue
-        s["next"] = NONE
-        if fn["ready"] == NONE:
-            fn["ready"] = q
-        else:
-            req_at(f["req"], fn["ready_tail"])["next"] = q
-        fn["ready_tail"] = q
+        _join_ready(f, fn, q)
     r["running"] = kept
     accept(f, function)
 
@@ -75,22 +102,47 @@ def _decoder_for(f, fn, s):
     best, least = NONE, 2**62
     first = fn["first"] + fn["count"]
     for k in range(first, first + fn["decoders"]):
-        if outstanding(f, k) < least and _has_room(f, k, s):
+        up = ready(replica_at(f["replica"], k))
+        if up and outstanding(f, k) < least and _has_room(f, k, s):
             best, least = k, outstanding(f, k)
     return best
 
 
 @njit
+def _all_lost(f, fn):
+    """Whether no decoding replica is there or loads."""
+    first = fn["first"] + fn["count"]
+    for k in range(first, first + fn["decoders"]):
+        if replica_at(f["replica"], k)["state"] != LOST:
+            return False
+    return True
+
+
+@njit
+def _fail(f, q):
+    """A request whose prompt is done finds nobody to decode it."""
+    s, route = req_at(f["req"], q), route_at(f["route"], q)
+    blocks = s["blocks"]
+    s["blocks"] = 0
+    route["failed"] = 1
+    f["open"] -= 1
+    release(f, route["replica"], blocks)
+
+
+@njit
 def accept(f, function):
-    """Send what waits to decoding replicas, as far as they have room."""
+    """Send what waits to decoding replicas, as far as they have room; it fails if all are lost."""
     fn = func_at(f["func"], function)
     while fn["ready"] != NONE:
         q = fn["ready"]
         s = req_at(f["req"], q)
         k = _decoder_for(f, fn, s)
-        if k == NONE:
+        if k == NONE and not _all_lost(f, fn):
             return
         fn["ready"] = s["next"]
+        if k == NONE:
+            _fail(f, q)
+            continue
         p, r = replica_at(f["replica"], k), row_at(f["rows"], k)
         if p["state"] == BUSY:
             # It was planned on the blocks that are taken here.
@@ -111,13 +163,8 @@ def _send(f, fn, function, q):
     fn["link_s"] = max(fn["link_s"], f["now"]) + fn["token_s"] * (s["processed"] - 1)
     route["due"] = fn["link_s"]
     fn["transfers"] += 1
-    s["next"] = NONE
-    if fn["sent"] == NONE:
-        fn["sent"] = q
-        f8_at(f["next_s"], f["replicas"] + function)["v"] = route["due"]
-    else:
-        req_at(f["req"], fn["sent_tail"])["next"] = q
-    fn["sent_tail"] = q
+    _join_sent(f, fn, q)
+    _note_due(f, fn, function)
 
 
 @njit
@@ -127,8 +174,7 @@ def deliver(f, function):
     q = fn["sent"]
     s, route = req_at(f["req"], q), route_at(f["route"], q)
     fn["sent"] = s["next"]
-    due = math.inf if fn["sent"] == NONE else route_at(f["route"], fn["sent"])["due"]
-    f8_at(f["next_s"], f["replicas"] + function)["v"] = due
+    _note_due(f, fn, function)
     release(f, route["replica"], s["blocks"])
     land(f, route["decoder"], q)
 
@@ -152,6 +198,37 @@ def release(f, k, blocks):
     r["free"] += blocks
     p["handed"] -= 1
     look_again(f, k)
+
+
+@njit
+def recall(f, function, k):
+    """Replica k is lost: what it was to send begins again, what it was to get waits."""
+    fn = func_at(f["func"], function)
+    q, fn["ready"] = fn["ready"], NONE
+    while q != NONE:
+        behind = req_at(f["req"], q)["next"]
+        _keep(f, fn, k, q)
+        q = behind
+    q, fn["sent"] = fn["sent"], NONE
+    while q != NONE:
+        s, route = req_at(f["req"], q), route_at(f["route"], q)
+        behind = s["next"]
+        if route["replica"] == k or route["decoder"] == k:
+            release(f, route["decoder"], s["blocks"])
+            _keep(f, fn, k, q)
+        else:
+            _join_sent(f, fn, q)
+        q = behind
+    _note_due(f, fn, function)
+
+
+@njit
+def _keep(f, fn, k, q):
+    """Let a request wait to be sent, unless its keys and values were on k."""
+    if route_at(f["route"], q)["replica"] == k:
+        send_off(f, k, q)
+    else:
+        _join_ready(f, fn, q)
 
 
 @njit

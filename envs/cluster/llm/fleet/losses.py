@@ -2,7 +2,8 @@
 
 Rule: the iteration under way is lost, and keys and values; tokens put out are not. Requests go to
 the other replicas of the function as if they came now, and compute what they had again; where every
-other one is lost they fail. A migration from or to the replica is over. A lost replica gets no
+other one is lost they fail. So do those whose prompt is done where all that decode are lost. What
+moves to the replica stays where it is, what moves from it begins again. A lost replica gets no
 requests. When it is repaired it loads, or may be started where replicas come on arrival.
 
 At one instant what replicas do comes first.  Units: seconds.
@@ -16,6 +17,7 @@ from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.llm.engine import finish_batch
 from stoker.envs.cluster.llm.fleet.dispatch import redirect
 from stoker.envs.cluster.llm.fleet.evacuate import evacuate
+from stoker.envs.cluster.llm.fleet.handover import accept, recall
 from stoker.envs.cluster.llm.fleet.migration import abandon
 from stoker.envs.cluster.llm.fleet.scaling import ready
 from stoker.envs.cluster.llm.fleet.startup import load
@@ -67,6 +69,8 @@ def _lose(f, k):
     fn = func_at(f["func"], p["function"])
     if fn["every_s"] > 0.0:
         abandon(f, fn, p["function"], k)
+    if fn["decoders"] > 0:
+        recall(f, p["function"], k)
     if p["state"] == BUSY:
         _stop(f, k)
     evacuate(f, k)
@@ -78,6 +82,8 @@ def _lose(f, k):
     p["state"] = LOST
     f8_at(f["next_s"], k)["v"] = math.inf
     redirect(f)
+    if fn["decoders"] > 0:
+        accept(f, p["function"])
 
 
 @njit

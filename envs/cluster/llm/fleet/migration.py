@@ -247,14 +247,15 @@ def migrate(f, function):
 
 @njit
 def abandon(f, fn, function, k):
-    """Replica k is lost: what moves from or to it stays, or begins again if it was on its way."""
+    """Replica k is lost: what moves to it stays where it is, what moves from it begins again."""
     if fn["phase"] == WAITS or (k != fn["source"] and k != fn["target"]):
         return
     if fn["phase"] == STOPPED:
         replica_at(f["replica"], fn["target"])["handed"] -= 1
-        replica_at(f["replica"], fn["source"])["handed"] -= 1
-        send_off(f, fn["source"], fn["moving"])
-        look_again(f, fn["source"])
+        if k == fn["source"]:
+            send_off(f, k, fn["moving"])
+        else:
+            land(f, fn["source"], fn["moving"])
     give_up(f, fn, function)
 
 
