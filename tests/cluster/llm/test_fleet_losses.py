@@ -170,6 +170,16 @@ def test_requests_fail_while_nobody_decodes() -> None:
     assert found.completed_s[2] == pytest.approx(3.0 + 100 * fn.kv_token_s + sum(rest), rel=1e-12)
 
 
+def test_a_loss_concerns_its_own_function_alone() -> None:
+    """Replicas 0 and 1 are the first function's, 2 the second's."""
+    known = (replay.LlmFunction(replicas=2), replay.LlmFunction())
+    asked = ([0.0, 0.01, 0.02], [100] * 3, [50] * 3, known, [0, 1, 0])
+    without = replay.llm_fleet(*asked)
+    found = replay.llm_fleet(*asked, losses=[ReplicaLoss(0.2, 2)])
+    assert found.failed.tolist() == [False, True, False]
+    assert found.completed_s[[0, 2]].tobytes() == without.completed_s[[0, 2]].tobytes()
+
+
 @st.composite
 def losses_of(draw: st.DrawFn, count: int, until_s: float) -> list[ReplicaLoss]:
     """Losses of `count` replicas, one after the other each."""

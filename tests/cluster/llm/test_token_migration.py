@@ -156,3 +156,8 @@ def test_a_bad_value_is_one_line(budget: int, when_full: str, says: str) -> None
     )  # fmt: skip
     with pytest.raises(SpecError, match=says):
         replay.llm_fleet([0.0], [10], [3], fn, when_full=when_full)
+
+
+def test_without_shared_devices_there_is_nothing_to_leave() -> None:
+    with pytest.raises(SpecError, match=r"when_full = 'move_tokens' .*wait, without `devices`"):
+        replay.llm_fleet([0.0], [10], [3], replay.LlmFunction(), when_full="move_tokens")

@@ -91,6 +91,8 @@ def llm_fleet(
         require(fits or when_full == "wait", f"functions[{i}].token_budget", fn.token_budget,
                 accepted)  # fmt: skip
     require(when_full in WHEN_FULL, "when_full", when_full, " | ".join(WHEN_FULL))
+    shared = any(fn.devices is not None for fn in known)
+    require(shared or when_full == "wait", "when_full", when_full, "wait, without `devices`")
     tables = _tables(known, requests, calls)
     _lose(tables, known, losses)
     _share(tables, known, memory_fraction)
