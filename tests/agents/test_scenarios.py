@@ -11,12 +11,20 @@ import numpy as np
 import pytest
 from commands import composed, stoker
 
-from stoker.agents.build import Problem, build_policy, build_problem, build_problems
+from stoker.agents import build
+from stoker.agents.build import (
+    Problem,
+    build_policy,
+    build_problem,
+    build_problems,
+    build_workload,
+)
 from stoker.agents.tracks import build_cases, results_of
 from stoker.agents.train import ConfigProblems
 from stoker.baselines.ttl import FixedTtl
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.simulation import simulate
+from stoker.envs.workload import locate
 
 CONF = Path(str(resources.files("stoker.conf")))
 LOADING = ("uncoupled", "fair_link", "fifo_links", "benchmark")
@@ -38,7 +46,6 @@ def test_the_benchmark_is_whole() -> None:
         "memory_pressure", "load_link_contention", "slow_storage", "finetune_families",
         "node_failure",
     } == set(SCENARIOS)  # fmt: skip
-    said = (CONF.parent / "docs" / "scenarios.md").resolve()
     said = Path(__file__).parents[2] / "docs" / "scenarios.md"
     for name in (*SCENARIOS, *SIZES):
         assert f"`{name}`" in said.read_text()
@@ -191,3 +198,30 @@ def test_the_largest_size_is_built_and_runs_in_four_gigabytes() -> None:
         [sys.executable, "-c", LARGEST], capture_output=True, text=True, check=True
     )
     assert int(ran.stdout.split()[-1]) <= 4 * 2**30
+
+
+TRACED = sorted(
+    path.stem for path in (CONF / "workload").glob("*.yaml") if "\ntrace: " in path.read_text()
+)
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_every_trace_loads_by_its_name(name: str) -> None:
+    node = composed("simulate", f"workload={name}").workload
+    for key in [key for key in node if key.endswith("trace")]:
+        if name == "servegen":
+            node[key] = "servegen_m_small"  # a part of the archive, as samples of it lie about
+        elif name == "burstgpt":
+            node[key] = "burstgpt_sample"
+        if locate(str(node[key])) is None:
+            pytest.skip(f"trace {node[key]} is not on this machine (set STOKER_DATA, or fetch it)")
+    workload, functions = build_workload(node, 0)
+    assert len(workload) > 0 and functions == ()
+    assert len(workload.names) == len(set(workload.names)) >= 1
+
+
+def test_a_trace_that_is_not_here_says_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build.traffic, "locate", lambda name: None)
+    node = composed("simulate", "workload=mooncake").workload
+    with pytest.raises(SpecError, match="mooncake_conversation: `stoker data fetch`"):
+        build_workload(node, 0)

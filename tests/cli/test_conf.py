@@ -15,7 +15,7 @@ from stoker.baselines.registry import POLICIES
 from stoker.cli import COMMANDS
 
 CONF = Path(str(resources.files("stoker.conf")))
-GROUPS = ("workload", "scenario", "cluster", "faults", "policy", "env", "agent", "runtime")
+GROUPS = ("workload", "size", "scenario", "cluster", "faults", "policy", "env", "agent", "runtime")
 
 
 def composed(command: str, *overrides: str) -> DictConfig:
