@@ -87,9 +87,8 @@ class Levers:
         asked = asked.reshape(rows, slots, -1).astype(np.int64, copy=False)
         wrong = (asked < 0) | (asked >= np.array(self.choices))
         if wrong.any():
-            bad = [int(n) for n in np.argwhere(wrong)[0]]
-            worst, choices = int(asked[tuple(bad)]), self.choices[bad[2]]
-            raise SpecError("action", worst, f"integers 0..{choices - 1}")
+            choices = self.choices[int(np.nonzero(wrong)[2][0])]
+            raise SpecError("action", int(asked[wrong][0]), f"integers 0..{choices - 1}")
         return asked
 
     def legalise(self, actions: Actions, masks: Bools) -> tuple[Actions, Actions]:
