@@ -83,9 +83,9 @@ class KeepAliveEnv(SingleEnv):
     | 75 | ready_busy | busy instances: ln(1 + n) / 4 |
     | 76 | starting | instances that start up: ln(1 + n) / 4 |
     | 77 | load_host | start-up time from host memory over that from disk |
-    | 78 | service | service time of one request over the start-up time: ln, / 8 |
-    | 79 | waited | mean wait since the last tick over the start-up time: ln(1 + x) |
-    | 80 | target | latency target over the start-up time: ln(1 + x) / 8; 1 without a target |
+    | 78 | service | service time of one request, s / (s + start-up time) |
+    | 79 | waited | mean wait of the requests since the last tick, w / (w + start-up time) |
+    | 80 | target | latency target, x / (x + start-up time); 1 without a target |
     | 81 | slack | time left to the oldest request that waits, over the start-up time; 1 if none |
 
     After the slots come the features of the whole cluster:

@@ -65,7 +65,8 @@ class Levers:
     def __init__(self, *levers: Lever) -> None:
         self.levers = levers
         self.choices = tuple(len(lever.instead) for lever in levers)
-        self._ends = np.cumsum(self.choices)
+        self._ends: Actions = np.cumsum(self.choices, dtype=np.int64)
+        self._instead = np.concatenate([lever.instead for lever in levers])
 
     def mask(self, cluster: Cluster, slots: int) -> Bools:
         """Legal choices, lever after lever; an empty slot has choice 0 alone. Shape: (S, sum A)"""
@@ -84,11 +85,10 @@ class Levers:
             bad = "NaN" if asked.dtype.kind == "f" and np.isnan(asked).any() else str(asked.dtype)
             raise SpecError("action", bad, "integers >= 0")
         asked = asked.reshape(rows, slots, -1).astype(np.int64, copy=False)
-        for h, choices in enumerate(self.choices):
-            least, most = int(asked[..., h].min()), int(asked[..., h].max())
-            if least < 0 or most >= choices:
-                worst = least if least < 0 else most
-                raise SpecError("action", worst, f"integers 0..{choices - 1}")
+        wrong = (asked < 0) | (asked >= np.array(self.choices))
+        if wrong.any():
+            choices = self.choices[int(np.nonzero(wrong)[2][0])]
+            raise SpecError("action", int(asked[wrong][0]), f"integers 0..{choices - 1}")
         return asked
 
     def legalise(self, actions: Actions, masks: Bools) -> tuple[Actions, Actions]:
@@ -96,15 +96,13 @@ class Levers:
 
         Shapes: (B, S, H), (B, S, sum A) -> (B, S, H), (B,)
         """
-        legal, clipped = actions.copy(), np.zeros(len(actions), np.int64)
-        for h, lever in enumerate(self.levers):
-            mask = masks[..., self._ends[h] - self.choices[h] : self._ends[h]]
-            instead = np.array(lever.instead)
-            masked = ~_allowed(mask, legal[..., h])
-            clipped += masked.sum(axis=1)
-            while masked.any():
-                legal[..., h] = np.where(masked, instead[legal[..., h]], legal[..., h])
-                masked = ~_allowed(mask, legal[..., h])
+        first = self._ends - self.choices
+        masked = ~np.take_along_axis(masks, actions + first, axis=2)
+        clipped = masked.sum(axis=(1, 2))
+        legal = actions
+        while masked.any():
+            legal = np.where(masked, self._instead[legal + first], legal)
+            masked = ~np.take_along_axis(masks, legal + first, axis=2)
         return legal, clipped
 
     def decide(self, actions: Actions, scene: Scene) -> Decision:
@@ -114,7 +112,3 @@ class Levers:
             for name, value in lever.orders(actions[..., h], scene).items():
                 orders[name] = np.maximum(orders[name], value) if name in orders else value
         return Decision(**orders)
-
-
-def _allowed(mask: Bools, choice: Actions) -> Bools:
-    return np.take_along_axis(mask, choice[..., None], axis=2)[..., 0]
