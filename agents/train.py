@@ -18,7 +18,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from stoker.agents import build, judged, tracks
+from stoker.agents import build, judged, tracks, train_ticks
 from stoker.agents.learner import Trained, train
 from stoker.agents.nodes import plain
 from stoker.agents.progress import bar
@@ -103,6 +103,9 @@ def validation_problems(cfg: DictConfig, seeds: Sequence[int]) -> list[tuple[Clu
 def main(cfg: DictConfig) -> None:
     """Run the command."""
     folder = Path(HydraConfig.get().runtime.output_dir)
+    if "id" in cfg.env:
+        train_ticks.run(cfg, folder)
+        return
     settings = settings_of(cfg.agent)
     problems = ConfigProblems(cfg, cfg.seed)
     validation = validation_problems(cfg, cfg.validation_seeds)

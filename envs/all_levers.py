@@ -32,8 +32,8 @@ class AllLeversEnv(SingleEnv):
     instances are to be ready on which class, and how large a batch is to be before it starts.
 
     ## Action Space
-    Cluster view: `MultiDiscrete([6, 7, 3] * S)`. Function view: `Discrete(126)`, the three choices
-    as one number, (tier * 7 + count) * 3 + batch; functions in turn.
+    Cluster view: `MultiDiscrete([6, 8, 3] * S)`. Function view: `Discrete(144)`, the three choices
+    as one number, (tier * 8 + count) * 3 + batch; functions in turn.
 
     | Lever | Choices |
     | --- | --- |

@@ -30,17 +30,18 @@ class PrewarmEnv(SingleEnv):
     The decision is IceBreaker's (ASPLOS 2022), with counts.
 
     ## Action Space
-    Cluster view: `MultiDiscrete([7] * S)`. Function view: `Discrete(7)`, functions in turn.
+    Cluster view: `MultiDiscrete([8] * S)`. Function view: `Discrete(8)`, functions in turn.
 
     | Action | Ready or loading until the next tick | New ones go to |
     | --- | --- | --- |
     | 0 | none is kept: idle ones leave | any class |
-    | 1, 2, 3 | at least 1, 2, 4 | the dearest class |
-    | 4, 5, 6 | at least 1, 2, 4 | the cheapest class |
+    | 1 | those that are there | any class |
+    | 2, 3, 4 | at least 1, 2, 4 | the dearest class |
+    | 5, 6, 7 | at least 1, 2, 4 | the cheapest class |
 
     Instances above the count stay until the next tick. Masked: counts that the class does not
-    hold, and 4-6 where there is one class. A masked action becomes the next smaller count of its
-    class, 4 becomes 1; it is counted in `info["clipped"]`.
+    hold, and 5-7 where there is one class. A masked count on the cheapest class becomes the same on
+    the dearest, one there the next smaller; it is counted in `info["clipped"]`.
 
     ## Observation Space
     As that of `stoker/KeepAlive-v0`; in the function view one slot and the cluster's columns.

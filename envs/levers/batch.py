@@ -24,6 +24,7 @@ class Batch:
     """At once, half a batch, a full batch."""
 
     instead: tuple[int, ...] = (0, 0, 1)
+    neutral = 0
 
     def mask(self, cluster: Cluster) -> Bools:
         """Only choices that differ for the function's limit. Shape: (F, 3)"""

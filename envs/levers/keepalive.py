@@ -30,6 +30,7 @@ class KeepAlive:
     """Device choice + 3 x host choice."""
 
     instead: tuple[int, ...] = (0, 0, 0, 0, 1, 2)
+    neutral = 2
 
     def mask(self, cluster: Cluster) -> Bools:
         """No host copy without weights and room for them. Shape: (F, 6)"""

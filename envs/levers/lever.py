@@ -49,6 +49,8 @@ class Lever(Protocol):
 
     instead: tuple[int, ...]
     """What is obeyed in place of each choice where that is masked."""
+    neutral: int
+    """The choice that keeps what is there: where a learner begins."""
 
     def mask(self, cluster: Cluster) -> Bools:
         """Legal choices of every function. Shape: (F, A)"""
@@ -67,6 +69,12 @@ class Levers:
         self.choices = tuple(len(lever.instead) for lever in levers)
         self._ends: Actions = np.cumsum(self.choices, dtype=np.int64)
         self._instead = np.concatenate([lever.instead for lever in levers])
+
+    @property
+    def neutral(self) -> int:
+        """The joint choice of keeping what is there, the last lever fastest."""
+        each = tuple(lever.neutral for lever in self.levers)
+        return int(np.ravel_multi_index(each, self.choices))
 
     def mask(self, cluster: Cluster, slots: int) -> Bools:
         """Legal choices, lever after lever; an empty slot has choice 0 alone. Shape: (S, sum A)"""

@@ -3,8 +3,9 @@
 | choice | ready or loading until the next tick | new ones go to |
 | --- | --- | --- |
 | 0 | none is kept: idle ones leave | any class |
-| 1, 2, 3 | at least 1, 2, 4 | the dearest class |
-| 4, 5, 6 | at least 1, 2, 4 | the cheapest class |
+| 1 | those that are there | any class |
+| 2, 3, 4 | at least 1, 2, 4 | the dearest class |
+| 5, 6, 7 | at least 1, 2, 4 | the cheapest class |
 
 IceBreaker's two choices (ASPLOS 2022: whether to warm up, and on which of two kinds of node), with
 counts. Shapes: B rows, S slots.
@@ -20,18 +21,19 @@ from numpy.typing import NDArray
 from stoker.envs.cluster.spec import Cluster
 from stoker.envs.levers.lever import Actions, Bools, Scene
 
-COUNT = np.array([0, 1, 2, 4, 1, 2, 4], np.int32)
+COUNT = np.array([0, 0, 1, 2, 4, 1, 2, 4], np.int32)
 ANY, DEAREST, CHEAPEST = -1, 0, 1
-SIDE = np.array([ANY, *[DEAREST] * 3, *[CHEAPEST] * 3])
+SIDE = np.array([ANY, ANY, *[DEAREST] * 3, *[CHEAPEST] * 3])
 
 
 class Prewarm:
     """A count and a class."""
 
-    instead: tuple[int, ...] = (0, 0, 1, 2, 1, 2, 3)
+    instead: tuple[int, ...] = (0, 0, 1, 2, 3, 2, 3, 4)
+    neutral = 1
 
     def mask(self, cluster: Cluster) -> Bools:
-        """Only what fits on the class; no cheapest class where there is only one. Shape: (F, 7)"""
+        """Only what fits on the class; no cheapest class where there is only one. Shape: (F, 8)"""
         room = np.stack([_room(cluster, kind) for kind in classes(cluster)], axis=1)
         if len(cluster.kinds) == 1:
             room[:, CHEAPEST] = 0
@@ -45,7 +47,7 @@ class Prewarm:
         return {
             "prewarm": count,
             "gpu_class": np.where(side == ANY, ANY, kind).astype(np.int32),
-            "keep_alive_s": np.where(count > 0, np.inf, 0.0),
+            "keep_alive_s": np.where(choice > 0, np.inf, 0.0),
         }
 
 

@@ -32,6 +32,7 @@ class Swap:
     """One place out of six."""
 
     instead: tuple[int, ...] = (0, 0, 0, 2, 1, 2)
+    neutral = 3
 
     def mask(self, cluster: Cluster) -> Bools:
         """No host copy without weights and room for them. Shape: (F, 6)"""

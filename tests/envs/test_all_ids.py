@@ -135,12 +135,12 @@ def test_wrong_arguments_are_named(env_id, view):
 GOLDEN = {
     ("stoker/KeepAlive-v0", "cluster"): "fc2dcc535b2beb0c",
     ("stoker/KeepAlive-v0", "function"): "4ed7d409534371ce",
-    ("stoker/Prewarm-v0", "cluster"): "36a21865644ca1ac",
-    ("stoker/Prewarm-v0", "function"): "7aa377d98adc92c3",
+    ("stoker/Prewarm-v0", "cluster"): "6b02d402184520d9",
+    ("stoker/Prewarm-v0", "function"): "b11c734d50e33de9",
     ("stoker/Swap-v0", "cluster"): "256970f81a246897",
     ("stoker/Swap-v0", "function"): "58e4b3b78f4aaede",
-    ("stoker/Cluster-v0", "cluster"): "978db7fb17512235",
-    ("stoker/Cluster-v0", "function"): "873fd4453f7d0b0a",
+    ("stoker/Cluster-v0", "cluster"): "3b48843916b6f744",
+    ("stoker/Cluster-v0", "function"): "6ea2a61da1a53625",
 }
 
 

@@ -33,12 +33,12 @@ def test_keepalive_masks_host_copies_without_room_or_weights():
 def test_prewarm_masks_what_a_class_cannot_hold():
     # Of 4 GiB a dear GPU holds two and a cheap one one: 4 and 2; of 10 GiB one and none.
     assert Prewarm().mask(cluster()).tolist() == [
-        [True, True, True, True, True, True, False],
-        [True, True, True, True, True, True, False],
-        [True, True, True, False, False, False, False],
+        [True, True, True, True, True, True, True, False],
+        [True, True, True, True, True, True, True, False],
+        [True, True, True, True, False, False, False, False],
     ]
     alone = Cluster(Node((Gpu(10.0),)), (Function("a", 4.0, 4.0),))
-    assert Prewarm().mask(alone).tolist() == [[True, True, True] + [False] * 4]
+    assert Prewarm().mask(alone).tolist() == [[True, True, True, True] + [False] * 4]
 
 
 def test_batch_masks_choices_that_are_alike():
@@ -64,12 +64,12 @@ def test_orders_are_those_of_the_tables():
 
 
 def test_a_class_is_named_by_its_price():
-    scene = Scene.empty(1, 7)
+    scene = Scene.empty(1, 8)
     scene.classes[0] = (1, 0)  # the second class of this row is the dearest
-    ordered = Prewarm().orders(np.arange(7)[None], scene)
-    assert ordered["gpu_class"].tolist() == [[-1, 1, 1, 1, 0, 0, 0]]
-    assert ordered["prewarm"].tolist() == [[0, 1, 2, 4, 1, 2, 4]]
-    assert ordered["keep_alive_s"].tolist() == [[0.0] + [INF] * 6]
+    ordered = Prewarm().orders(np.arange(8)[None], scene)
+    assert ordered["gpu_class"].tolist() == [[-1, -1, 1, 1, 1, 0, 0, 0]]
+    assert ordered["prewarm"].tolist() == [[0, 0, 1, 2, 4, 1, 2, 4]]
+    assert ordered["keep_alive_s"].tolist() == [[0.0] + [INF] * 7]
 
 
 def test_a_batch_waits_for_a_quarter_of_the_target():
@@ -84,25 +84,25 @@ def test_a_batch_waits_for_a_quarter_of_the_target():
 def test_masked_choices_fall_back_lever_by_lever():
     levers = Levers(Swap(), Prewarm())
     masks = levers.mask(cluster(), 4)[None]
-    assert masks.shape == (1, 4, 13)
+    assert masks.shape == (1, 4, 14)
     assert masks[0, 3].nonzero()[0].tolist() == [0, 6]  # an empty slot: choice 0 of each lever
-    asked = levers.check([[4, 6, 4, 5, 3, 6, 5, 1]], 1, 4)
+    asked = levers.check([[4, 7, 4, 6, 3, 7, 5, 1]], 1, 4)
     legal, clipped = levers.legalise(asked, masks)
-    # b: no room on the host, so 4 -> 1 -> 0; c: 3 -> 2, and 6 -> 3 -> 2; the empty slot: all gone.
-    assert legal.tolist() == [[[4, 3], [0, 5], [2, 2], [0, 0]]]
+    # b: no room on the host, so 4 -> 1 -> 0; c: 3 -> 2, and 7 -> 4 -> 3; the empty slot: all gone.
+    assert legal.tolist() == [[[4, 4], [0, 6], [2, 3], [0, 0]]]
     assert clipped.tolist() == [6]
 
 
 def test_the_larger_order_counts_where_two_levers_order_the_same():
     levers, scene = Levers(Swap(), Prewarm()), Scene.empty(1, 2)
-    ordered = levers.decide(np.array([[[0, 2], [5, 0]]]), scene)
+    ordered = levers.decide(np.array([[[0, 3], [5, 0]]]), scene)
     assert ordered.prewarm is not None
     assert ordered.keep_alive_s is not None
     assert ordered.prewarm.tolist() == [[2, 1]]
     assert ordered.keep_alive_s.tolist() == [[INF, INF]]
 
 
-@pytest.mark.parametrize("actions", [[[0, 7]], [[6, 0]], [[-1, 0]], [[0, 0, 0, 0]], [[0.5, 0.0]]])
+@pytest.mark.parametrize("actions", [[[0, 8]], [[6, 0]], [[-1, 0]], [[0, 0, 0, 0]], [[0.5, 0.0]]])
 def test_wrong_actions_are_named(actions):
     with pytest.raises(SpecError, match="action"):
         Levers(Swap(), Prewarm()).check(actions, 1, 1)

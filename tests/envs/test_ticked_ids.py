@@ -60,7 +60,7 @@ def play(env_id, problems, actions):
 def test_prewarm_loads_ahead_on_the_class_that_is_named():
     # The start takes 10 s of runtime and 4 s of disk; a request at 130 finds it ready or waits 14.
     problems = two_classes([130.0])
-    for action, rate in ((1, 0.04), (4, 0.008)):
+    for action, rate in ((2, 0.04), (5, 0.008)):
         terms = play("stoker/Prewarm-v0", problems, [[0], [action], [action], [0]])
         assert terms["wait"] == 0.0
         assert terms["rent"] == pytest.approx(rate * 120.0)  # from 60 to 180, at once reserved
@@ -70,8 +70,8 @@ def test_prewarm_loads_ahead_on_the_class_that_is_named():
 
 def test_two_requests_at_once_need_two_instances():
     problems = two_classes([130.0, 130.0])
-    one = play("stoker/Prewarm-v0", problems, [[1]] * 4)
-    two = play("stoker/Prewarm-v0", problems, [[2]] * 4)
+    one = play("stoker/Prewarm-v0", problems, [[2]] * 4)
+    two = play("stoker/Prewarm-v0", problems, [[3]] * 4)
     # One is not enough: the second request waits for it, and a second instance starts at 130.
     assert (one["wait"], two["wait"]) == pytest.approx((1.0, 0.0))
     assert one["rent"] == pytest.approx(0.04 * (240.0 + 110.0))
@@ -100,7 +100,7 @@ def test_swap_leaves_weights_where_it_is_told():
 def test_cluster_waits_for_half_a_batch():
     # Two requests, 2 s apart, on a warm instance that takes one batch at a time: together or not.
     problems = two_classes([130.0, 132.0], max_batch=4, slo_s=40.0, alpha_s=5.0)
-    ready = [2, 1]
+    ready = [2, 2]
     apart = play("stoker/Cluster-v0", problems, [[*ready, 0]] * 4)
     together = play("stoker/Cluster-v0", problems, [[*ready, 1]] * 4)
     assert apart["wait"] == pytest.approx(3.0)  # the second from 132 to the end of the first at 135

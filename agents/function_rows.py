@@ -1,0 +1,107 @@
+"""The functions of B clusters as the rows of one stable-baselines3 environment, a tick a step.
+
+What a learner wants of the ids with ticks: one small policy for all functions, and a reward
+that comes with the next step: that of the function view, minus the row's own costs and the online
+price of the memory that it held, in its own cold starts.
+
+Shapes: B clusters, S slots, N = B * S rows, H levers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+
+from stoker.envs.cluster.idle import TERMS
+from stoker.envs.cluster.observe_all import BOUND, SLOT, C
+from stoker.envs.cluster_view import ClusterVectorEnv
+from stoker.envs.function_view import WORST
+
+Indices = int | Iterable[int] | None
+
+
+class FunctionRows(VecEnv):
+    """Rows over a cluster view made with `slo_rate=0` and `copy=False`.
+
+    Args:
+        core: the cluster view.
+    """
+
+    def __init__(self, core: ClusterVectorEnv) -> None:
+        self.core = core
+        self.told: dict[str, Any] = {}
+        """What the core told of the last tick."""
+        self.terms: NDArray[np.float64] = np.zeros(len(TERMS))
+        """Mean cost of a row in the last tick, by term, in cold starts of its function."""
+        self._choices = core.levers.choices
+        self._seed: int | None = None
+        box = gym.spaces.Box(-BOUND, BOUND, (SLOT + C,), np.float32)
+        joint = gym.spaces.Discrete(int(np.prod(self._choices)))
+        self.render_mode = None
+        super().__init__(core.num_envs * core.slots, box, joint)
+
+    def reset(self) -> NDArray[np.float32]:
+        """Start every cluster afresh."""
+        seen, self.told = self.core.reset(seed=self._seed)
+        self._seed = None
+        return self._rows(seen)
+
+    def step_async(self, actions: NDArray[np.int64]) -> None:
+        """Keep the joint choices. Shape: (N,)"""
+        self._actions = actions
+
+    def step_wait(self) -> Any:
+        """Run a tick."""
+        heads = np.stack(np.unravel_index(self._actions, self._choices), axis=-1)
+        seen, _, _, over, self.told = self.core.step(heads.reshape(self.core.num_envs, -1))
+        spent = self.core.spent[:, :, : len(TERMS)]
+        if over.any():
+            ended = self.core.final_spent[:, :, : len(TERMS)]
+            spent = np.where(over[:, None, None], ended, spent)
+        costs = (spent / self.core.cold_s[:, :, None]).reshape(self.num_envs, -1)
+        self.terms = costs.mean(axis=0)
+        rewards = -np.minimum(costs.sum(axis=1), WORST).astype(np.float32)
+        done = over.repeat(self.core.slots)
+        infos: list[dict[str, Any]] = [{}] * self.num_envs
+        if over.any():
+            last = self._rows(self.told["final_obs"])
+            infos = [
+                {"terminal_observation": last[k], "TimeLimit.truncated": True} if done[k] else {}
+                for k in range(self.num_envs)
+            ]
+        return self._rows(seen), rewards, done, infos
+
+    def _rows(self, seen: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Every slot with the columns of its cluster. Shape: (N, SLOT + C)"""
+        slots = seen[:, :-C].reshape(self.num_envs, SLOT)
+        return np.concatenate([slots, seen[:, -C:].repeat(self.core.slots, axis=0)], axis=1)
+
+    def seed(self, seed: int | None = None) -> list[int | None]:
+        """Use a seed at the next reset."""
+        self._seed = seed
+        return [seed] * self.num_envs
+
+    def close(self) -> None:
+        """Free the core."""
+        self.core.close()
+
+    def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
+        """Return an attribute of the core, once a row."""
+        return [getattr(self.core, attr_name, None)] * self.num_envs
+
+    def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
+        """Refuse: rows have no attributes of their own."""
+        raise AttributeError(f"rows have no attribute {attr_name}")
+
+    def env_method(self, method_name: str, *args: Any, indices: Indices = None, **kw: Any) -> Any:
+        """Refuse: rows have no methods of their own."""
+        raise AttributeError(f"rows have no method {method_name}")
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Indices = None) -> list[bool]:
+        """Nothing is wrapped."""
+        return [False] * self.num_envs

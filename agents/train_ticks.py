@@ -1,0 +1,180 @@
+"""`stoker train experiment=prewarm|swap|cluster`: PPO on the functions of the ids with ticks.
+
+One small network for all functions, a row each, that begins with keeping what is there. The run
+folder gets `policy.pt` (weights alone), `scores.json` and `tensorboard/`.
+
+Shapes: B clusters, N = B * S rows.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+
+from stoker.agents import build, judged
+from stoker.agents.function_rows import FunctionRows
+from stoker.agents.progress import bar
+from stoker.baselines import search
+from stoker.envs.all_levers import AllLeversVectorEnv
+from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.idle import TERMS
+from stoker.envs.cluster.simulation import simulate
+from stoker.envs.cluster_view import ClusterVectorEnv
+from stoker.envs.prewarm import PrewarmVectorEnv
+from stoker.envs.problems import SyntheticProblems
+from stoker.envs.spread_problems import SpreadProblems
+from stoker.envs.swap import SwapVectorEnv
+
+TICKED = {"Prewarm": PrewarmVectorEnv, "Swap": SwapVectorEnv, "Cluster": AllLeversVectorEnv}
+JUDGED_ROWS = 32
+"""Problems that every policy is judged on."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to learn."""
+
+    total_steps: int = 3_000_000
+    rows: int = 32
+    """Clusters; every function of each is a row."""
+    n_steps: int = 32
+    batch_size: int = 4096
+    n_epochs: int = 4
+    learning_rate: float = 1e-3
+    ent_coef: float = 0.0
+    gamma: float = 0.9
+    gae_lambda: float = 0.9
+    neutral: float = 2.0
+    """Initial logit of keeping what is there."""
+    hidden: tuple[int, ...] = (64, 64)
+
+    def __post_init__(self) -> None:
+        for name in ("total_steps", "rows", "n_steps", "batch_size", "n_epochs"):
+            if getattr(self, name) < 1:
+                raise SpecError(f"agent.{name}", getattr(self, name), "an integer >= 1")
+        for name in ("gamma", "gae_lambda"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise SpecError(f"agent.{name}", getattr(self, name), "0..1")
+
+
+class Watch(BaseCallback):
+    """Log every cost a row and tick, and the figures of finished episodes; show progress."""
+
+    def __init__(self, advance: Any) -> None:
+        super().__init__()
+        self._advance = advance
+        self._terms: list[NDArray[np.float64]] = []
+        self._ended: list[dict[str, float]] = []
+
+    def _on_step(self) -> bool:
+        rows: FunctionRows = self.training_env  # type: ignore[assignment]
+        self._terms.append(rows.terms)
+        self._ended += [figures for figures in rows.told.get("summary", ()) if figures]
+        return True
+
+    def _on_rollout_end(self) -> None:
+        for name, cost in zip(TERMS, np.mean(self._terms, axis=0), strict=True):
+            self.logger.record(f"reward/{name}", -float(cost))
+        for name in ("total_usd", "cold_ratio", "p95_s", "slo_attainment") if self._ended else ():
+            mean = float(np.mean([figures[name] for figures in self._ended]))
+            self.logger.record(f"episode/{name}", mean)
+        self._terms, self._ended = [], []
+        self._advance(self.num_timesteps)
+
+
+def settings_of(node: DictConfig) -> Settings:
+    """Fill `Settings` from the agent node; an unknown key is the user's mistake."""
+    options = build.plain(node)
+    for name in options:
+        if name not in Settings.__dataclass_fields__:
+            accepted = " | ".join(Settings.__dataclass_fields__)
+            raise SpecError(f"agent.{name}", options[name], accepted)
+    return Settings(**{**options, "hidden": tuple(options.get("hidden", Settings.hidden))})
+
+
+def build_core(node: DictConfig, rows: int) -> ClusterVectorEnv:
+    """Build the cluster view that the `env` node describes."""
+    plain = build.plain(node)
+    if plain["id"] not in TICKED:
+        raise SpecError("env.id", plain["id"], " | ".join(TICKED))
+    inner = {k: tuple(v) if isinstance(v, list) else v for k, v in plain["traffic"].items()}
+    problems = SpreadProblems(SyntheticProblems(**inner), **plain["spread"])
+    core = TICKED[plain["id"]](
+        rows, "cluster", problems=problems, tick_s=plain["tick_s"], slo_rate=0.0, copy=False
+    )
+    assert isinstance(core, ClusterVectorEnv)
+    return core
+
+
+def train(cfg: DictConfig, settings: Settings, folder: Path) -> PPO:
+    """Learn on problems of the training seed."""
+    torch.set_num_threads(1)
+    rows = FunctionRows(build_core(cfg.env, settings.rows))
+    rows.seed(int(cfg.seed))
+    model = PPO(
+        "MlpPolicy", rows, n_steps=settings.n_steps, batch_size=settings.batch_size,
+        n_epochs=settings.n_epochs, learning_rate=settings.learning_rate,
+        ent_coef=settings.ent_coef, gamma=settings.gamma, gae_lambda=settings.gae_lambda,
+        policy_kwargs={"net_arch": list(settings.hidden)}, seed=int(cfg.seed), device="cpu",
+        tensorboard_log=str(folder / "tensorboard"),
+    )  # fmt: skip
+    with torch.no_grad():
+        model.policy.action_net.bias[rows.core.levers.neutral] = settings.neutral
+    with bar() as progress:
+        task = progress.add_task("ppo", total=settings.total_steps)
+        watch = Watch(lambda done: progress.update(task, completed=done))
+        model.learn(settings.total_steps, callback=watch)
+    return model
+
+
+def judge(cfg: DictConfig, act: Any, nodes: dict[str, search.Node]) -> dict[str, list[float]]:
+    """Dollars of every policy on the same problems, episode by episode.
+
+    Args:
+        cfg: its `env` and `validation_seeds`.
+        act: the learned policy, from observations to joint choices. Shapes: (N, K) -> (N,)
+        nodes: the opponents.
+    """
+    rows = FunctionRows(build_core(cfg.env, JUDGED_ROWS))
+    rows.seed(int(cfg.validation_seeds[0]))
+    seen, done = rows.reset(), np.zeros(1, np.bool_)
+    clusters = list(rows.core.sim.clusters)
+    workloads = list(rows.core.sim.state.workloads)
+    while not done.any():  # all episodes are equally long
+        seen, _, done, _ = rows.step(act(seen))
+    costs = {"learned": [figures["total_usd"] for figures in rows.told["summary"]]}
+    for name, node in nodes.items():
+        results = simulate(clusters, workloads, build.build_policy(node))
+        costs[name] = [result.bill.total_usd for result in results]
+    return costs
+
+
+def run(cfg: DictConfig, folder: Path) -> None:
+    """Train, judge against the opponents, write and show."""
+    settings = settings_of(cfg.agent)
+    nodes = {name: search.published(name) for name in cfg.env.opponents}
+    if cfg.tuned is not None:
+        nodes |= {k: v for k, v in judged.read_tuned(cfg.tuned).items() if k in nodes}
+    model = train(cfg, settings, folder)
+    torch.save(model.policy.state_dict(), folder / "policy.pt")
+    costs = judge(cfg, lambda seen: model.predict(seen, deterministic=True)[0], nodes)
+    (folder / "scores.json").write_text(
+        json.dumps({"total_usd": costs, "steps": settings.total_steps}, indent=1) + "\n"
+    )
+    means = {name: float(np.mean(usd)) for name, usd in costs.items()}
+    print(f"Dollars an episode, {JUDGED_ROWS} unseen problems; then against the learned policy:")
+    for name, mean in sorted(means.items(), key=lambda item: item[1]):
+        ratio = np.log(np.array(costs[name]) / np.array(costs["learned"]))
+        half = 1.96 * ratio.std(ddof=1) / np.sqrt(len(ratio))
+        low, high = np.exp([ratio.mean() - half, ratio.mean() + half]) - 1.0
+        print(f"  {name:<18} {mean:9.3f}  {low:+7.1%} .. {high:+.1%}")
+    print(f"weights in {folder / 'policy.pt'}")
