@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.simulation import Simulation
+from stoker.envs.render import Timeline, board
 from stoker.envs.views import Views
 
 _DENSE = ("final_obs", "_final_obs", "_final_info")
@@ -23,17 +25,20 @@ class SingleEnv(gym.Env[NDArray[np.float32], Any]):
 
     Args:
         view: cluster or function.
-        render_mode: None.
+        render_mode: ansi (the board now), rgb_array (the episode so far) or None.
         arguments: of the view.
     """
 
     views: ClassVar[Views]
-    metadata = {"render_modes": []}  # noqa: RUF012
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012
 
-    def __init__(self, view: str = "cluster", render_mode: None = None, **arguments: Any) -> None:
-        if render_mode is not None:
-            raise SpecError("render_mode", render_mode, "None")
-        self.render_mode = None
+    def __init__(
+        self, view: str = "cluster", render_mode: str | None = None, **arguments: Any
+    ) -> None:
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise SpecError("render_mode", render_mode, "None | ansi | rgb_array")
+        self.render_mode = render_mode
+        self._timeline: Timeline | None = None
         self.core = self.views(1, view, **arguments)
         self.observation_space = self.core.single_observation_space
         self.action_space = self.core.single_action_space
@@ -60,6 +65,7 @@ class SingleEnv(gym.Env[NDArray[np.float32], Any]):
             seed = int(self.np_random.integers(2**31))
         self._started = True
         observation, info = self.core.reset(seed=seed)
+        self._note()
         self._reset_keys = frozenset(info)
         return observation[0].copy(), _row(info)
 
@@ -68,6 +74,7 @@ class SingleEnv(gym.Env[NDArray[np.float32], Any]):
     ) -> tuple[NDArray[np.float32], SupportsFloat, bool, bool, dict[str, Any]]:
         """Decide and run on to the next decision."""
         observation, reward, _, over, info = self.core.step(np.asarray(action)[None])
+        self._note()
         mine = _row(info)
         seen = observation[0].copy()
         if over[0]:
@@ -76,6 +83,30 @@ class SingleEnv(gym.Env[NDArray[np.float32], Any]):
             self._next = (seen, first)
             seen = info["final_obs"][0].copy()
         return seen, float(reward[0]), False, bool(over[0]), mine
+
+    def render(self) -> Any:
+        """Return the board, or the picture of the episode so far; None without a mode."""
+        if self.render_mode is None:
+            return None
+        if not self._started:
+            raise SpecError("reset", None, "to be called before the first picture")
+        if self._timeline is None:
+            return board(self._core_sim(), 0)
+        return self._timeline.picture()
+
+    def _note(self) -> None:
+        """Take the step down where a picture is wanted."""
+        if self.render_mode != "rgb_array":
+            return
+        sim = self._core_sim()
+        if self._timeline is None or self._timeline.sim is not sim:
+            self._timeline = Timeline(sim)
+        self._timeline.note()
+
+    def _core_sim(self) -> Simulation:
+        core: Any = getattr(self.core, "core", self.core)  # the turns have a core of their own
+        sim: Simulation = core.sim
+        return sim
 
 
 def _row(info: dict[str, Any]) -> dict[str, Any]:
