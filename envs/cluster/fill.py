@@ -66,7 +66,9 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
     table["cost"] = np.round(table["load_disk_s"] * MS, 9)
     table["cost_size"] = np.maximum(table["gib"] * 1024.0, LEAST_MB)
     table["batch_limit"] = table["max_batch"] = [f.max_batch for f in specs]
-    table["concurrency"] = [f.concurrency for f in specs]
+    table["concurrency"] = [f.llm.requests if f.llm else f.concurrency for f in specs]
+    llms = [k for k, f in enumerate(specs) if f.llm]
+    table["llm"] = [llms.index(k) if k in llms else NONE for k in range(len(specs))]
     table["part"] = [max(int(f.gpu_fraction * WHOLE), 1) for f in specs]
     for name in ("compute_util", "memory_util"):  # None: no GPU asks for it
         table[name] = [getattr(f, name) or 0.0 for f in specs]

@@ -52,6 +52,8 @@ def cache_root() -> Path:
     raise OSError("no writable folder for compiled code: set STOKER_CACHE to one")
 
 
+_KEPT: list[Any] = []
+"""Compiled functions that only addresses refer to."""
 _CACHE = cache_root() / "engine" / source_digest()
 
 
@@ -80,3 +82,20 @@ def entry(function: F) -> F:
     finally:
         config.CACHE_DIR = before
     return compiled
+
+
+def address_of(function: Callable[..., Any], signature: str) -> int:
+    """Compile a function that compiled code calls through its address; cached as an entry is.
+
+    It becomes a unit of its own: who does not call it does not compile it.
+    """
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(_CACHE)
+    try:
+        compiled = numba.cfunc(signature, cache=True, pipeline_class=EntryCompiler, _nrt=False)(
+            function
+        )
+    finally:
+        config.CACHE_DIR = before
+    _KEPT.append(compiled)
+    return int(compiled.address)

@@ -25,6 +25,7 @@ from stoker.envs.cluster.instances import (
     remove_instance,
 )
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.llm_lanes import can_be_served, hand_over, least_outstanding
 from stoker.envs.cluster.loading import start_instance
 from stoker.envs.cluster.placed import closed, standing
 from stoker.envs.cluster.requests import dequeue, drop, enqueue, function_of
@@ -67,6 +68,9 @@ def _run(r, i, head, n, t):
     """Execute a batch: the chain of n requests from `head`."""
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
+    if r["llms"] and inst["lane"] != NONE:
+        hand_over(r, i, head, t)
+        return
     q = head
     for _ in range(n):
         _begin(r, i, q, t)
@@ -154,6 +158,8 @@ def _choose_slot(r, f, t):
     waiting = best = NONE
     share = NONE
     weighted = r["placing"] and fn_at(r["fn"], f)["weighted"]
+    if not weighted and r["llms"] and fn_at(r["fn"], f)["llm"] != NONE:
+        return least_outstanding(r, f, drain)
     newest = r["clone"] == MRU or r["clone"] == NEWEST
     i = choose_open(r, f)
     while i != NONE:
@@ -258,6 +264,9 @@ def arrive(r, q, t):
     fn["arrivals"] += 1
     fn["acc_requests"] += 1
     fn["last_arrival"] = t
+    if r["llms"] and fn["llm"] != NONE and not can_be_served(r, f, q):
+        drop(r, q, t)
+        return
     if r["scale_out"] == PER_REQUEST:
         _bind(r, f, q, t)
         return

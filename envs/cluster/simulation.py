@@ -26,6 +26,7 @@ from stoker.envs.cluster.decision import (
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.faults import Faults
 from stoker.envs.cluster.idle import step_rows
+from stoker.envs.cluster.llm_spec import check_llm_run
 from stoker.envs.cluster.outcome import Result, collect
 from stoker.envs.cluster.pending import Pending
 from stoker.envs.cluster.spec import GIB, Cluster, Rules
@@ -66,6 +67,7 @@ MOST_LOADS = 2**16
 
 def check(cluster: Cluster, workload: Workload, rules: Rules) -> None:
     """Raise SpecError unless the workload names the cluster's functions and the rules suit it."""
+    check_llm_run(cluster.functions, workload, rules.scale_out)
     for gpu in cluster.gpus:
         if gpu.sharing == "exclusive" and rules.scale_out in ("per_request", "wait_vs_cold"):
             accepted = f"parallel (rules.scale_out is {rules.scale_out})"

@@ -12,6 +12,7 @@ from functools import cached_property
 from stoker.envs.cluster.choices import CHOICES, choose
 from stoker.envs.cluster.errors import SpecError, require
 from stoker.envs.cluster.function import Function, Service
+from stoker.envs.cluster.llm_spec import Llm, check_llm_gpus
 from stoker.envs.cluster.node import Gpu, Link, Node
 from stoker.envs.cluster.ruleset import Rules
 from stoker.envs.cluster.sharing_spec import check_interference
@@ -24,6 +25,7 @@ __all__ = [
     "Function",
     "Gpu",
     "Link",
+    "Llm",
     "Node",
     "Objective",
     "Rules",
@@ -96,6 +98,7 @@ class Cluster:
                 at = f"function[{f.name}].device_gib"
                 raise SpecError(at, f.device_gib, f"<= {largest} (largest GPU)")
         check_interference(self.functions, self.gpus)
+        check_llm_gpus(self.functions, self.gpus)
         require(self.first_bin_s > 0.0, "cluster.first_bin_s", self.first_bin_s, "> 0")
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,9 @@ from stoker.envs.cluster.tables import (
 )
 from stoker.envs.workload.workload import Workload
 
+if TYPE_CHECKING:
+    from stoker.envs.cluster.llm_state import Lanes
+
 Records = NDArray[Any]
 
 
@@ -88,6 +91,8 @@ class Size:
     kinds: int
     families: int
     images: int
+    llms: int
+    llm_batch: int
 
     @classmethod
     def of(cls, clusters: Sequence[Cluster], functions: int = 0, gpus: int = 0) -> Size:
@@ -100,6 +105,8 @@ class Size:
             max(len(c.kinds) for c in clusters),
             max(len(c.families) for c in clusters),
             max(functions, images) if images else 0,  # a function may be an image of its own
+            max(sum(f.llm is not None for f in c.functions) for c in clusters),
+            max(f.llm.max_batch if f.llm else 0 for c in clusters for f in c.functions),
         )
 
     def check(self, cluster: Cluster) -> None:
@@ -144,6 +151,11 @@ class State:
         self.param = np.array([rules.params.get(k, v) for k, v in DEFAULTS.items()])
         self.hybrid = np.zeros((b, f if rules.plan == "hybrid_histogram" else 0), HYBRID)
         self.rules = rules
+        self.lanes: Lanes | None = None
+        if size.llms:
+            from stoker.envs.cluster.llm_state import Lanes  # on demand: few have LLM functions
+
+            self.lanes = Lanes(b, size.llms, size.llm_batch)
         self.req: list[Records] = [np.zeros(0, REQ)] * b
         self.workloads = [NOTHING] * b
         self.cold_service: list[NDArray[np.float64] | None] = [None] * b
@@ -190,6 +202,8 @@ class State:
         self.req[k]["tier"] = IN_FLIGHT
         self.req[k]["start"] = self.req[k]["finish"] = np.nan
         self._expect(k, cluster, faults)
+        if self.lanes is not None:
+            self.lanes.load(k, row, cluster, workload)
         self._point_row(k)
 
     def _expect(self, k: int, cluster: Cluster, faults: Faults | None) -> None:
@@ -253,6 +267,8 @@ class State:
         row["service"] = self._keep(k, workload.service_s, np.float64)
         row["cold_service"] = self._keep(k, self.cold_service[k], np.float64)
         row["theta"] = self._keep(k, self.theta[k], np.float64)
+        if self.lanes is not None:
+            self.lanes.point(k, row)
         faults = self.faults[k]
         row["fault"] = self.fault[k].ctypes.data
         if faults is not None:
@@ -277,6 +293,8 @@ class State:
         self.inst = np.concatenate([self.inst, extra], axis=1)
         self.rows["free_head"] = old
         self.rows["free_n"] += old
+        if self.lanes is not None:
+            self.lanes.grow(self.rows)
         self.point()
 
     def grow_heap(self, places: int) -> None:

@@ -89,6 +89,8 @@ FN = np.dtype(
         ("sandbox_keep_alive_s", "f8"), ("held_parked", "i8"),
         # loads that have begun, where their times are noisy
         ("loads", "i8"),
+        # its pattern among the replicas of LLMs, else NONE (llm_lanes.py)
+        ("llm", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -103,7 +105,7 @@ INST = np.dtype(
         ("source", "i8"), ("phase", "i8"), ("link", "i8"), ("legs", "i8"),
         ("left", "f8"), ("rate", "f8"), ("now_rate", "f8"), ("through", "i8"),
         ("compression", "f8"), ("moves", "i8"), ("owner", "i8"), ("peer_prev", "i8"),
-        ("peer_next", "i8"), ("ends", "f8"), ("noise", "f8"),
+        ("peer_next", "i8"), ("ends", "f8"), ("noise", "f8"), ("lane", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -190,8 +192,13 @@ LINK = np.dtype(
     align=True,
 )  # fmt: skip
 REQ = np.dtype(
-    [("start", "f8"), ("finish", "f8"), ("next", "i8"), ("inst", "i8"), ("tier", "u1")], align=True
-)
+    [
+        ("start", "f8"), ("finish", "f8"), ("next", "i8"), ("inst", "i8"), ("tier", "u1"),
+        ("held", "u1"),
+    ],
+    align=True,
+)  # fmt: skip
+"""`held`: with the replica of its instance, where it waits or runs (llm_lanes.py)."""
 EVENT = np.dtype([("t", "f8"), ("key", "i8"), ("a", "i8"), ("b", "i8")], align=True)
 EFFECT = np.dtype(
     [("kind", "i8"), ("inst", "i8"), ("fn", "i8"), ("gpu", "i8"), ("a", "i8"), ("b", "i8")],
@@ -220,7 +227,8 @@ SCRATCH = np.dtype(
 _TABLES = (
     "fn", "inst", "node", "gpu", "nf", "gf", "fg", "cf", "link", "req", "heap", "order", "effect",
     "store", "kept", "scratch", "arrival", "function", "service", "cold_service", "param", "hybrid",
-    "theta", "target", "layer", "slowed", "fault", "service_noise", "load_noise",
+    "theta", "target", "layer", "slowed", "fault", "service_noise", "load_noise", "lane",
+    "llm_req", "prompt",
 )  # fmt: skip
 ROW = np.dtype(
     [(name, "i8") for name in _TABLES]
@@ -265,6 +273,8 @@ ROW = np.dtype(
         ("faults", "i8"), ("next_fault", "i8"), ("retry", "i8"), ("heed", "i8"), ("retries", "i8"),
         # batches that others may slow: how many, first free place of the table
         ("slowed_n", "i8"), ("slowed_free", "i8"),
+        # LLM functions: how many, first free replica, address of the replicas' code
+        ("llms", "i8"), ("lane_free", "i8"), ("turn", "i8"),
     ],
     align=True,
 )  # fmt: skip

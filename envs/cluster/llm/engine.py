@@ -61,10 +61,23 @@ def form(r):
 
 
 @njit
-def _can_be_served(r, s):
+def can_be_served(r, s):
     """Whether a request fits the replica: its tokens the limit, its blocks the memory."""
     most = blocks_of(r, max(s["prompt"], s["total"] - 1))
     return s["total"] <= r["max_tokens"] and most <= r["num_blocks"] and can_ever_start(r, s)
+
+
+@njit
+def enqueue(r, q, s):
+    """Queue a request that has arrived, or refuse it."""
+    if not can_be_served(r, s):
+        reject(r, s)
+    elif r["scheduler"] == FASTSERVE:
+        join_level(r, q)
+    elif r["scheduler"] == VTC:
+        join_client(r, q)
+    else:
+        push_back(r, q)
 
 
 @njit
@@ -76,14 +89,7 @@ def take_arrivals(r):
         if s["arrival"] > r["now"]:
             return
         r["next_req"] += 1
-        if not _can_be_served(r, s):
-            reject(r, s)
-        elif r["scheduler"] == FASTSERVE:
-            join_level(r, q)
-        elif r["scheduler"] == VTC:
-            join_client(r, q)
-        else:
-            push_back(r, q)
+        enqueue(r, q, s)
 
 
 @njit
@@ -166,15 +172,17 @@ def _write_log(r, start):
 
 
 @njit
-def run_batch(r):
-    """Run the batch that was formed, and those that follow from it without a change."""
-    start = r["now"]
-    steps = 1
+def plan_batch(r):
+    """How many iterations the batch that was formed runs, the time of all, of first and last."""
     if r["chunks"] > 0:
         total_s = batch_s(r)
-        first_s = last_s = total_s
-    else:
-        steps, total_s, first_s, last_s = stretch(r)
+        return 1, total_s, total_s, total_s
+    return stretch(r)
+
+
+@njit
+def finish_batch(r, start, steps, total_s, first_s, last_s):
+    """End a batch that was planned so."""
     r["now"] = start + total_s
     if r["logged"] < r["log_cap"]:
         _write_log(r, start)
@@ -184,6 +192,14 @@ def run_batch(r):
         after_fastserve(r, total_s, steps)
     elif r["scheduler"] == VTC:
         after_vtc(r, steps)
+
+
+@njit
+def run_batch(r):
+    """Run the batch that was formed, and those that follow from it without a change."""
+    start = r["now"]
+    steps, total_s, first_s, last_s = plan_batch(r)
+    finish_batch(r, start, steps, total_s, first_s, last_s)
 
 
 @njit

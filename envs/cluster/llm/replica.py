@@ -93,17 +93,41 @@ def llm_replica(
     """
     requests = read(arrival_s, prompt_tokens, output_tokens, client)
     known = profile_of(profile)
-    require(scheduler in SCHEDULERS, "scheduler", scheduler, " | ".join(SCHEDULERS))
     row = np.zeros(1, ROW)
+    enter(
+        row, known, scheduler, token_budget, num_blocks, block_size, max_batch, max_tokens,
+        watermark, form, t_cpu_s, preset,
+    )  # fmt: skip
+    row["log_cap"] = whole("log_iterations", log_iterations, 0)
+    tables = _tables(row, requests, scheduler)
+    engine.serve_rows(row)
+    return report(row[0], tables, known)
+
+
+def enter(
+    row: NDArray[Any],
+    known: Profile,
+    scheduler: str,
+    token_budget: int,
+    num_blocks: int,
+    block_size: int,
+    max_batch: int,
+    max_tokens: int,
+    watermark: float,
+    form: str,
+    t_cpu_s: float | str,
+    preset: str,
+) -> None:
+    """Check what was asked for, as `llm_replica` says, and enter it in the rows."""
+    require(scheduler in SCHEDULERS, "scheduler", scheduler, " | ".join(SCHEDULERS))
     row["scheduler"] = SCHEDULERS[scheduler]
-    row["budget"] = _whole("token_budget", token_budget)
-    row["num_blocks"] = row["free"] = row["least_free"] = _whole("num_blocks", num_blocks)
-    row["block_size"] = _whole("block_size", block_size)
-    row["max_batch"] = _whole("max_batch", max_batch)
-    row["max_tokens"] = _whole("max_tokens", max_tokens, 2)
+    row["budget"] = whole("token_budget", token_budget)
+    row["num_blocks"] = row["free"] = row["least_free"] = whole("num_blocks", num_blocks)
+    row["block_size"] = whole("block_size", block_size)
+    row["max_batch"] = whole("max_batch", max_batch)
+    row["max_tokens"] = whole("max_tokens", max_tokens, 2)
     require(0.0 <= watermark < 1.0, "watermark", watermark, "a fraction >= 0, < 1")
     row["watermark"] = int(watermark * num_blocks)
-    row["log_cap"] = _whole("log_iterations", log_iterations, 0)
     for name, habit in vars(habits_of(preset)).items():
         row[name] = habit
     if scheduler in RESERVING:
@@ -112,12 +136,10 @@ def llm_replica(
         require(num_blocks >= longest, "num_blocks", num_blocks, accepted)
         row["reserve"] = longest
     _calibrate(row, known, form, _host_s(t_cpu_s, known))
-    tables = _tables(row, requests, scheduler)
-    engine.serve_rows(row)
-    return report(row[0], tables, known)
 
 
-def _whole(name: str, value: int, least: int = 1) -> int:
+def whole(name: str, value: int, least: int = 1) -> int:
+    """Check an integer."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     require(whole and least <= value <= MOST, name, value, f"an integer >= {least}, <= {MOST:,}")
     return int(value)
@@ -143,22 +165,31 @@ def _calibrate(row: NDArray[Any], known: Profile, form: str, host_s: float) -> N
     row["d"] = np.array(known.figures["decode_layer_ms"]) * known.layers / 1e3
 
 
+def queues_of(scheduler: str, requests: Requests) -> int:
+    """Queues that a scheduler keeps."""
+    return {"fastserve": LEVELS, "vtc": requests.clients}.get(scheduler, 1)
+
+
+def fill(req: NDArray[Any], requests: Requests) -> None:
+    """Enter the requests."""
+    req["arrival"], req["prompt"] = requests.arrival_s, requests.prompt_tokens
+    req["total"] = requests.prompt_tokens + requests.output_tokens
+    req["client"], req["next"], req["max_gap"] = requests.client, NONE, -1.0
+    for name in ("last_token", "first_scheduled", "first_token", "completed"):
+        req[name] = np.nan
+
+
 def _tables(row: NDArray[Any], requests: Requests, scheduler: str) -> dict[str, NDArray[Any]]:
     """Make the tables of a row and point it at them; they must outlive the run."""
     n, logged = len(requests.arrival_s), int(row["log_cap"][0])
-    queues = {"fastserve": LEVELS, "vtc": requests.clients}.get(scheduler, 1)
+    queues = queues_of(scheduler, requests)
     places = min(n, int(row["max_batch"][0]))
     tables = {
         "req": np.zeros(n, REQ), "queue": np.zeros(queues, QUEUE), "run": np.zeros(n, PLACE),
         "batch": np.zeros(n, MEMBER), "log": np.empty(logged, LOG),
         "log_member": np.empty(logged * places, MEMBER),
     }  # fmt: skip
-    req = tables["req"]
-    req["arrival"], req["prompt"] = requests.arrival_s, requests.prompt_tokens
-    req["total"] = requests.prompt_tokens + requests.output_tokens
-    req["client"], req["next"], req["max_gap"] = requests.client, NONE, -1.0
-    for name in ("last_token", "first_scheduled", "first_token", "completed"):
-        req[name] = np.nan
+    fill(tables["req"], requests)
     for name, table in tables.items():
         row[name] = table.ctypes.data
     row["reqs"], row["queues"] = n, queues

@@ -43,9 +43,9 @@ def read(
     n = len(arrival)
     return Requests(
         arrival,
-        _counts("prompt_tokens", prompt_tokens, n, 1, MOST_TOKENS),
-        _counts("output_tokens", output_tokens, n, 1, MOST_TOKENS),
-        np.zeros(n, np.int64) if client is None else _counts("client", client, n, 0, max(n, 1) - 1),
+        counts("prompt_tokens", prompt_tokens, n, 1, MOST_TOKENS),
+        counts("output_tokens", output_tokens, n, 1, MOST_TOKENS),
+        np.zeros(n, np.int64) if client is None else counts("client", client, n, 0, max(n, 1) - 1),
     )
 
 
@@ -67,7 +67,8 @@ def _arrivals(values: ArrayLike) -> NDArray[np.float64]:
     return arrival
 
 
-def _counts(name: str, values: ArrayLike, n: int, least: int, most: int) -> NDArray[np.int64]:
+def counts(name: str, values: ArrayLike, n: int, least: int, most: int) -> NDArray[np.int64]:
+    """Check a column of integers."""
     column = _column(name, values)
     if len(column) != n:
         raise SpecError(f"{name}: length", len(column), f"one entry a request ({n})")

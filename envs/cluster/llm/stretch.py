@@ -52,16 +52,35 @@ def _arrival_matters(r):
     """Whether the next arrival may change the batch: always where queues are not in its order."""
     if r["next_req"] == r["reqs"]:
         return False
+    return looks_out(r)
+
+
+@njit
+def looks_out(r):
+    """Whether an arrival may be let in at once."""
     return r["waiting"] == 0 or r["scheduler"] == FASTSERVE or r["scheduler"] == VTC
+
+
+@njit
+def pace(r):
+    """Time of the first of several iterations: its fixed part, floor and start; and the rise."""
+    fixed_s = token_s(r, r["tokens"]) + r["host_s"]
+    floor, base, slope = decode_parts(r, r["decodes"])
+    return fixed_s, floor, base + slope * r["context"], slope * r["decodes"]
+
+
+@njit
+def times_s(fixed_s, floor, start, rise, steps):
+    """Time of so many iterations, of the first and of the last."""
+    total_s = span_s(fixed_s, floor, start, rise, steps)
+    last_s = fixed_s + max(floor, start + rise * (steps - 1))
+    return steps, total_s, fixed_s + max(floor, start), last_s
 
 
 @njit
 def stretch(r):
     """How many iterations to run in one step, 1 or more, and the time of all, first and last."""
-    fixed_s = token_s(r, r["tokens"]) + r["host_s"]
-    floor, base, slope = decode_parts(r, r["decodes"])
-    start = base + slope * r["context"]
-    rise = slope * r["decodes"]
+    fixed_s, floor, start, rise = pace(r)
     most = _most(r)
     if most > 1:
         most = _steps_in_memory(r, most)
@@ -70,9 +89,32 @@ def stretch(r):
     if most > 1 and _arrival_matters(r):
         until_s = req_at(r["req"], r["next_req"])["arrival"] - r["now"]
         most = steps_until(fixed_s, floor, start, rise, until_s, most)
-    total_s = span_s(fixed_s, floor, start, rise, most)
-    last_s = fixed_s + max(floor, start + rise * (most - 1))
-    return most, total_s, fixed_s + max(floor, start), last_s
+    return times_s(fixed_s, floor, start, rise, most)
+
+
+@njit
+def shorten(r, steps, until_s):
+    """End a stretch with the iteration that reaches `until_s` after its start."""
+    fixed_s, floor, start, rise = pace(r)
+    steps = steps_until(fixed_s, floor, start, rise, until_s, steps)
+    return times_s(fixed_s, floor, start, rise, steps)
+
+
+@njit
+def steps_by(r, steps, until_s):
+    """Iterations that a stretch of `steps` has begun `until_s` after its start."""
+    if steps == 1:
+        return steps
+    fixed_s, floor, start, rise = pace(r)
+    return steps_until(fixed_s, floor, start, rise, until_s, steps)
+
+
+@njit
+def growth_until(r, steps, until_s):
+    """Blocks that a stretch of `steps` has taken since its first, `until_s` after its start."""
+    if steps == 1:
+        return 0
+    return _growth(r, steps_by(r, steps, until_s))
 
 
 @njit
