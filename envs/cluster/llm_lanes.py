@@ -7,6 +7,8 @@ that runs, in order of arrival, and serves them as `replay.llm_replica` does.  U
 
 from __future__ import annotations
 
+import math
+
 from stoker.envs.cluster.events import LLM, push
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.llm.engine import can_be_served as fits_replica
@@ -25,7 +27,7 @@ from stoker.envs.cluster.llm.tables import queue_at
 from stoker.envs.cluster.llm.tables import req_at as llm_req_at
 from stoker.envs.cluster.placed import closed
 from stoker.envs.cluster.shares import book_share
-from stoker.envs.cluster.tables import NONE, f8_at, fn_at, gpu_at, inst_at, req_at
+from stoker.envs.cluster.tables import NONE, f8_at, fn_at, gpu_at, i4_at, inst_at, req_at
 
 LANE_BYTES = LANE.itemsize
 
@@ -123,3 +125,13 @@ def schedule(r, k, phase, at):
     lane["phase"] = phase
     lane["stamp"] += 1
     push(r, at, LLM, k, lane["stamp"])
+
+
+@njit
+def reset_tokens(r, q):
+    """Request q has lost its replica with all that was computed for it."""
+    s = llm_req_at(r["llm_req"], q)
+    s["prompt"] = i4_at(r["prompt"], q)["v"]
+    s["processed"] = s["blocks"] = s["queue"] = 0
+    s["first_scheduled"] = s["first_token"] = s["last_token"] = math.nan
+    s["max_gap"], s["used_s"] = -1.0, 0.0
