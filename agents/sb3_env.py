@@ -45,6 +45,7 @@ class Sb3VecEnv(VecEnv):
 
     def reset(self) -> NDArray[np.float32]:
         """Start every row afresh."""
+        observation: NDArray[np.float32]
         observation, self.info = self.core.reset(seed=self._seed)
         self._seed = None
         self._reset_seeds()

@@ -15,7 +15,6 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from stoker.agents.build import Problem, build_problems, build_workload, plain
@@ -23,7 +22,7 @@ from stoker.baselines.base import Policy
 from stoker.envs.cluster import engine
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.outcome import Bill, Outcome, Result
-from stoker.envs.cluster.simulation import Simulation
+from stoker.envs.cluster.simulation import Simulation, run_under, simulation_for
 from stoker.envs.cluster.spec import Cluster, Objective
 from stoker.envs.cluster.telemetry import Telemetry
 
@@ -160,37 +159,25 @@ def results_of(
         if not 0.0 <= warmup_s < workload.horizon_s:
             accepted = f">= 0 and below the horizon ({workload.horizon_s:g} s)"
             raise SpecError("warmup_s", warmup_s, accepted)
-    rules = policy.rules
-    planned = rules.plan != "decision" or rules.eviction == "hazard"
-    act = getattr(policy, "act", None)
-    track = planned or policy.tick_s < float("inf") or act is not None
-    sim = Simulation(
-        clusters,
-        workloads,
-        rules,
-        pause=act is not None,
-        track=track,
-        warmup_s=warmup_s,
-        threads=THREADS,
-        faults=[problem.faults for problem in problems],
-        heed=True,
+    faults = [problem.faults for problem in problems]
+    sim = simulation_for(
+        policy, clusters, workloads, warmup_s=warmup_s, threads=THREADS, faults=faults
     )
-    policy.reset(clusters[0], len(clusters))
     foresee = getattr(policy, "foresee", None)
     if foresee is not None:
         foresee(sim)
     opening: dict[int, Result] = {}
-    telemetry = Telemetry([problem.faults for problem in problems])
+    telemetry = Telemetry(faults)
     now, status = np.zeros(len(clusters)), np.zeros(len(clusters), np.int64)
     while not sim.over.all():
         sim.apply(policy.decide(telemetry.see(sim.snapshot())))
         now[status != engine.NOTICED] += policy.tick_s
         if len(opening) < len(clusters) and np.any(warmup_s < now):
-            status = _advance(sim, act, np.minimum(now, warmup_s))
+            status = run_under(policy, sim, np.minimum(now, warmup_s))
             for k in np.flatnonzero((warmup_s < now) & (status != engine.NOTICED)).tolist():
                 if k not in opening:
                     opening[k] = sim.result(k)
-        status = _advance(sim, act, now)
+        status = run_under(policy, sim, now)
     ends = [sim.result(k) for k in range(len(clusters))]
     ends = [_at_true_price(end, wait_factor) for end in ends]
     use = link_use(sim)
@@ -206,17 +193,6 @@ def link_use(sim: Simulation) -> list[float]:
     slots = [np.where(disk["fifo"] == 1, disk["slots"], 1).sum() for disk in disks]
     busy_s = [disk["busy_s"].sum() for disk in disks]
     return list(np.array(busy_s) / (slots * np.maximum(rows["now"], 1e-9)))
-
-
-def _advance(sim: Simulation, act: Any, until_s: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Run each row to its time or its next notice; return the states. Shape: (B,)
-
-    A policy that has `act` decides whenever a function becomes idle.
-    """
-    status = sim.run(until_s)
-    while act is not None and np.any(status == engine.PAUSED):
-        status = sim.run(until_s, act(sim.pending.observation))
-    return status
 
 
 def _told(cluster: Cluster, factor: float) -> Cluster:

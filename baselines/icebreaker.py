@@ -228,6 +228,6 @@ def usable(cluster: Cluster, kind: str) -> Ints:
 def times(cluster: Cluster, kind: str) -> tuple[Floats, Floats]:
     """Start-up and service time of each function on a class of GPU. Shapes: (F,), (F,)"""
     nodes = [n for n in cluster.all_nodes if any(g.kind == kind for g in n.gpus)]
-    start = [min(n.load_s(f) for n in nodes) for f in cluster.functions]
+    start: Floats = np.min([n.loads_s(cluster.columns) for n in nodes], axis=0)
     run = [sum(f.service(kind)) for f in cluster.functions]
-    return np.array(start), np.array(run)
+    return start, np.array(run)

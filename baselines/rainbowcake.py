@@ -124,16 +124,10 @@ class RainbowCake(Policy):
 
     def reset(self, cluster: Cluster, rows: int) -> None:
         """Forget all calls."""
-        some = cluster.functions
-        alone = [f.sandbox_s + f.runtime_s for f in some]
-        startup_s = np.array(
-            [[cluster.load_s(k) - alone[k] for k in range(len(some))],
-             [f.runtime_s for f in some], [f.sandbox_s for f in some]]
-        )  # fmt: skip
-        gib = np.array(
-            [[f.device_gib for f in some], [f.runtime_gib for f in some],
-             [f.sandbox_gib for f in some]]
-        )  # fmt: skip
+        some, of = cluster.functions, cluster.columns
+        weights_s = cluster.loads_s() - (of.sandbox_s + of.runtime_s)
+        startup_s = np.array([weights_s, of.runtime_s, of.sandbox_s])
+        gib = np.array([of.device_gib, of.runtime_gib, of.sandbox_gib])
         with np.errstate(divide="ignore", invalid="ignore"):
             bound_s = self.odds * startup_s / (gib * MIB_A_GIB)
         self._bound_s = np.where(gib > 0.0, bound_s, [[np.inf], [0.0], [0.0]])

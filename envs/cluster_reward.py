@@ -67,12 +67,3 @@ def costs_of(
     costs["tail"] = tail / scale
     costs["slo"] = slo.state[:, 1] * excess
     return costs, excess
-
-
-def by_name(rows: int, over: NDArray[np.int64], summaries: list[dict[str, float]]) -> Any:
-    """Turn summaries of some rows into arrays over all rows: {name: (B,)}, zeros elsewhere."""
-    table = {name: np.zeros(rows) for name in summaries[0]}
-    for k, summary in zip(over.tolist(), summaries, strict=True):
-        for name, value in summary.items():
-            table[name][k] = value
-    return table

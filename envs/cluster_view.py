@@ -35,10 +35,10 @@ from stoker.envs.cluster_reward import (
     LATE,
     REQUESTS,
     add_queued,
-    by_name,
     costs_of,
     tail_cost,
 )
+from stoker.envs.episode_books import EpisodeBooks
 from stoker.envs.problems import Problems, SyntheticProblems
 from stoker.envs.slo import SloMultipliers
 from stoker.envs.streams import RowStreams, Seed
@@ -116,16 +116,14 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         self._scratch = np.zeros(len(TERMS))
         self._scale, self._device_gib = np.ones(num_envs), np.ones(num_envs)
         self._stretch = np.ones(num_envs)  # seconds of the row's clock an uncompressed second
-        self._began, self._length = np.zeros(num_envs), np.zeros(num_envs)
-        self._returned = np.zeros(num_envs)
+        self._began = np.zeros(num_envs)
+        self._books = EpisodeBooks(num_envs)
 
     _scale: Floats
     """Mean cold cost of the row's cluster: s. Shape: (B,)."""
     _stretch: Floats
     """Seconds of the row's clock in an uncompressed second. Shape: (B,)."""
     _device_gib: Floats
-    _returned: Floats
-    _length: Floats
     _began: Floats
 
     @property
@@ -182,7 +180,9 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         rewards, info = self._rewards(tail, sim.state.rows["now"] - before)
         info["clipped"] = clipped
         if len(ended):
-            self._next_episodes(ended, observation, summaries, info)
+            now_s = sim.state.rows["now"]
+            info.update(self._books.ended(ended, now_s, observation, summaries))
+            self._next_episodes(ended)
         info["action_mask"] = self.action_masks()
         never = np.zeros(self.num_envs, np.bool_)
         return observation.copy() if self.copy else observation, rewards, never, over, info
@@ -227,13 +227,13 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         self._stretch[k] = cluster.first_bin_s / FIRST_BIN_S
         self._device_gib[k] = cluster.device_gib
         self._masks[k] = mask_of(cluster, self.slots)
-        self._returned[k] = self._length[k] = 0.0
+        self._books.restart(k)
         self._began[k] = sim.state.rows[k]["now"]
 
     def _run(self) -> Floats:
         """Run every row to the end of its tick or its horizon; return the ticks' ends. (B,)."""
         step = self.tick_s * self._stretch
-        ends: Floats = self._began + step * (self._length + 1.0)
+        ends: Floats = self._began + step * (self._books.length + 1.0)
         horizon = self.sim.state.rows["horizon"]
         until = np.where(horizon - ends < 1e-6 * step, horizon, ends)
         self.sim.run(until)
@@ -279,29 +279,12 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
             "dt": dt,
         }
         slo.learn(tick[:, LATE], tick[:, REQUESTS], dt / self._stretch / 3600.0)
-        self._returned += rewards
-        self._length += 1.0
+        self._books.add(rewards)
         return rewards, info
 
-    def _next_episodes(
-        self,
-        over: NDArray[np.int64],
-        observation: Observation,
-        summaries: list[dict[str, float]],
-        info: dict[str, Any],
-    ) -> None:
-        """Hand out what ended and start the next episode of those rows."""
-        ended = np.zeros(self.num_envs, np.bool_)
-        ended[over] = True
-        info["final_obs"], info["_final_obs"] = observation.copy(), ended
-        episode = {"r": self._returned.copy(), "l": self._length.astype(np.int64)}
-        episode["t"] = self.sim.state.rows["now"].copy()
-        summary = by_name(self.num_envs, over, summaries)
-        info["final_info"] = {"episode": episode, "summary": summary}
-        info["_final_info"] = ended.copy()
-        info["summary"] = [{} for _ in range(self.num_envs)]
-        for k, figures in zip(over.tolist(), summaries, strict=True):
-            info["summary"][k] = figures
+    def _next_episodes(self, over: NDArray[np.int64]) -> None:
+        """Start the next episode of the rows that ended."""
+        for k in over.tolist():
             self.streams.episode[k] += 1
             self._load(k, *self._draw(k))
         self._observe(over)

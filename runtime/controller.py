@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stoker.envs.cluster.decision import Decision
+from stoker.envs.cluster.decision import Decision, Snapshot
 from stoker.envs.cluster.errors import SpecError
-from stoker.envs.cluster.live import Drop, DropHost, Effect, FetchHost, Load, Reject, Run
+from stoker.envs.cluster.live_effects import Drop, DropHost, Effect, FetchHost, Load, Reject, Run
 from stoker.runtime.backend import Backend
 from stoker.runtime.clock import Backoff, Clock, RealClock, Timer
 from stoker.runtime.guard import Guard
@@ -20,6 +20,7 @@ from stoker.runtime.messages import Reply
 from stoker.runtime.planner import Planner
 from stoker.runtime.process import OrderFailed, WorkerDied
 from stoker.runtime.requests import Answer, OpenRequests, PendingRequest, RequestFailed, Statistics
+from stoker.runtime.ticks import Ticks
 
 CLOSING = "the runtime is closing"
 FIRST_BACKOFF_S = 0.05
@@ -59,10 +60,8 @@ class Controller:
         self._backoff = Backoff(FIRST_BACKOFF_S, LAST_BACKOFF_S)
         self._reasons: dict[int, str] = {}
         self._timer: Timer | None = None
-        self._tick: Timer | None = None
-        self._deciding: asyncio.Task[None] | None = None
+        self._ticks = Ticks(guard, self.clock, self._look, self._obey) if guard else None
         self._retry: asyncio.Future[None] | None = None
-        self._due_s = 0.0
         self._closed = False
         self.fault: Exception | None = None
         """What the planner raised, if it did; the controller then serves no more."""
@@ -72,16 +71,16 @@ class Controller:
         self.backend.on_lost = self._lost
         if start_backend:
             await self.backend.start()
-        await self._decide()
+        if self._ticks is not None:
+            await self._ticks.ask()
 
     async def close(self) -> None:
         """Fail what is still open, then stop the backend."""
         self._closed = True
-        for timer in (self._timer, self._tick):
-            if timer is not None:
-                timer.cancel()
-        if self._deciding is not None:
-            self._deciding.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._ticks is not None:
+            self._ticks.stop()
         self._open.fail_all(CLOSING)
         await self.backend.close()
 
@@ -276,22 +275,14 @@ class Controller:
 
     # POLICY
 
-    def _next_tick(self) -> None:
-        self._tick = None
-        self._deciding = asyncio.get_running_loop().create_task(self._decide())
-
-    async def _decide(self) -> None:
-        if self.guard is None or self._closed:
-            return
+    def _look(self) -> Snapshot | None:
         self._tell(self.planner.advance)
-        decision = await self.guard.decide(self.planner.snapshot())
-        self._tell(self._obey, decision)
-        tick_s = self.guard.policy.tick_s
-        if math.isfinite(tick_s) and not self._closed:
-            self._due_s = max(self._due_s + tick_s, self.clock.now())
-            self._tick = self.clock.call_at(self._due_s, self._next_tick)
+        return None if self._closed else self.planner.snapshot()
 
-    def _obey(self, t: float, decision: Decision) -> None:
+    def _obey(self, decision: Decision) -> None:
+        self._tell(self._apply, decision)
+
+    def _apply(self, t: float, decision: Decision) -> None:
         self.planner.advance(t)
         self.planner.apply(decision)
 

@@ -13,7 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from stoker.envs.cluster.decision import Decision, Snapshot
-from stoker.envs.cluster.live import Effect, LiveEngine, Load
+from stoker.envs.cluster.live import LiveEngine
+from stoker.envs.cluster.live_effects import Effect, Load
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.runtime.event_guard import heuristic
 

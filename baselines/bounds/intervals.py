@@ -21,6 +21,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from stoker.envs.cluster.columns import Columns
 from stoker.envs.cluster.spec import Cluster, Function
 from stoker.envs.workload import Workload
 
@@ -93,25 +94,31 @@ def least_processes_s(cluster: Cluster) -> list[float]:
     return [least(f) for f in functions]
 
 
-def least_load_s(
-    cluster: Cluster, function: Function, sources: tuple[str, ...], process_s: float
-) -> float:
-    """Least time that a start-up of a function takes on any node from some sources.
+def least_loads_s(
+    cluster: Cluster, sources: tuple[str, ...], processes_s: list[float]
+) -> NDArray[np.float64]:
+    """Least time that a start-up of each function takes on any node from some sources. Shape: (F,)
 
-    With its process after `process_s`, of the weights alone that its family does not share, and
+    With its process after `processes_s`, of the weights alone that its family does not share, and
     with as much of the first service behind it as can be.
     """
-    quick = replace(
-        function,
-        sandbox_s=0.0,
-        runtime_s=process_s,
-        weights_gib=function.weights_gib - function.shared_gib,
-        shared_gib=0.0,
+    quick = Columns(
+        [
+            replace(
+                function,
+                sandbox_s=0.0,
+                runtime_s=process_s,
+                weights_gib=function.weights_gib - function.shared_gib,
+                shared_gib=0.0,
+            )
+            for function, process_s in zip(cluster.functions, processes_s, strict=True)
+        ]
     )
     # what a disk does not keep skips the leg from it
-    nodes = (n if np.isinf(n.disk_gib) else replace(n, disk_gib=0.0) for n in cluster.all_nodes)
-    found = (n.load_s(quick, source) for n in nodes for source in sources)
-    return max(min(found) - function.overlap_s, 0.0)
+    nodes = [n if np.isinf(n.disk_gib) else replace(n, disk_gib=0.0) for n in cluster.all_nodes]
+    found = [n.loads_s(quick, source) for n in nodes for source in sources]
+    least: NDArray[np.float64] = np.maximum(np.min(found, axis=0) - quick.overlap_s, 0.0)
+    return least
 
 
 def function_costs(cluster: Cluster) -> FunctionCosts:
@@ -119,10 +126,10 @@ def function_costs(cluster: Cluster) -> FunctionCosts:
     functions = cluster.functions
     hosted = np.array([0.0 < cluster.host_gib >= f.weights_gib for f in functions])
     host_usd_gib_s = min(n.host_price_usd_gib_h for n in cluster.all_nodes) / 3600.0
-    each = list(zip(functions, least_processes_s(cluster), strict=True))
+    processes_s = least_processes_s(cluster)
     below = ("disk", "peer", *["remote"] * any(np.isfinite(n.disk_gib) for n in cluster.all_nodes))
-    load_s = np.array([least_load_s(cluster, f, below, s) for f, s in each])
-    from_host = np.array([least_load_s(cluster, f, (*below, "host"), s) for f, s in each])
+    load_s = least_loads_s(cluster, below, processes_s)
+    from_host = least_loads_s(cluster, (*below, "host"), processes_s)
     return FunctionCosts(
         size_gib=np.array([f.device_gib - f.shared_gib for f in functions]),
         load_s=load_s,

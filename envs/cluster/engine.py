@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 
+from stoker.envs.cluster.batches import claim, run
 from stoker.envs.cluster.bill import charge, touch_gpu, touch_host, touch_price
-from stoker.envs.cluster.capacity import come_up, follow_orders
+from stoker.envs.cluster.capacity import come_up
 from stoker.envs.cluster.disk_tier import leave_disk
 from stoker.envs.cluster.events import (
     BATCH,
@@ -25,27 +26,20 @@ from stoker.envs.cluster.events import (
     SLOW_DONE,
     pop,
 )
-from stoker.envs.cluster.floors import take_up, uphold
-from stoker.envs.cluster.host_tier import arrive_host, copy_of, rescore_host, review_host
-from stoker.envs.cluster.instances import (
-    expiry_of,
-    remove_instance,
-    set_expiry,
-    timed,
-)
+from stoker.envs.cluster.host_tier import arrive_host, copy_of, review_host
+from stoker.envs.cluster.instances import expiry_of, remove_instance, set_expiry
 from stoker.envs.cluster.jit import entry, njit
-from stoker.envs.cluster.layers import parkable, review_layer, review_layers
+from stoker.envs.cluster.layers import parkable, review_layer
 from stoker.envs.cluster.links import finished, leave, relink
-from stoker.envs.cluster.loading import fetch_host, make_ready, next_phase
 from stoker.envs.cluster.llm_lanes import take_lane
 from stoker.envs.cluster.llm_turns import take_llm_turn
+from stoker.envs.cluster.loading import make_ready, next_phase
 from stoker.envs.cluster.losses import STRUCK, strike
-from stoker.envs.cluster.order import rescore
 from stoker.envs.cluster.placed import may_expire, standing
 from stoker.envs.cluster.power import part
 from stoker.envs.cluster.requests import dequeue, drop
-from stoker.envs.cluster.scaling import fits, prewarm, scale, serve_waiting, wait_for_memory
-from stoker.envs.cluster.service import _claim, _run, arrive, complete, dispatch
+from stoker.envs.cluster.scaling import prewarm, scale, serve_waiting, wait_for_memory
+from stoker.envs.cluster.service import arrive, complete, dispatch
 from stoker.envs.cluster.slots import give_free
 from stoker.envs.cluster.slowing import end_batch
 from stoker.envs.cluster.span_loads import leg_over
@@ -86,9 +80,9 @@ def alive(r, i, t):
         take_lane(r, i)
     q = inst["bound"]
     if q != NONE:
-        fn["inflight"] -= 1  # `_run` counts it again
-        _claim(r, i, t)
-        _run(r, i, q, 1, t)
+        fn["inflight"] -= 1  # `run` counts it again
+        claim(r, i, t)
+        run(r, i, q, 1, t)
     else:
         dispatch(r, f, t)
         if inst["inflight"] == 0:
@@ -262,68 +256,8 @@ def close(r):
         charge(r, f, r["now"])
 
 
-@njit
-def obey(r, f):
-    """Carry out the standing orders of f that a new Decision may have changed."""
-    fn = fn_at(r["fn"], f)
-    t = r["now"]
-    rescore(r, f)
-    if fn["gpu_class"] != NONE and not fits(r, f):
-        fn["gpu_class"] = NONE
-        r["clipped"] += 1
-    if fn["drop_head"]:
-        fn["drop_head"] = 0
-        if fn["queued"] > 0:
-            drop(r, dequeue(r, f), t)
-    i = fn["open_head"]
-    while i != NONE:
-        inst = inst_at(r["inst"], i)
-        following = inst["next"]
-        if inst["inflight"] == 0:
-            if expiry_of(r, i) <= t and may_expire(r, inst) and timed(r, i):
-                r["expiries"] += 1
-                remove_instance(r, i, t)
-            else:
-                set_expiry(r, i)
-        i = following
-    if fn["parked"] != NONE:
-        review_layers(r, f, t)
-    if fn["hosts"] > 0:
-        rescore_host(r, f)
-        for n in range(r["nodes"]):
-            review_host(r, n, f, t)
-    if fn["prewarm_host"]:
-        fn["prewarm_host"] = 0
-        fetch_host(r, f, t)
-    while standing(fn) < fn["prewarm"]:
-        if not prewarm(r, f, t, 0.0):
-            break
-    if fn["target_n"] > 0:
-        uphold(r, f, t)
-    if fn["queued"] > 0:
-        serve_queue(r, f, t)
-
-
 @entry
 def close_rows(rows):
     """Book everything up to each row's present."""
     for k in range(rows.shape[0]):
         close(rows[k])
-
-
-@entry
-def obey_rows(rows):
-    """Carry out new standing orders in every row."""
-    for k in range(rows.shape[0]):
-        r = rows[k]
-        if r["status"] == OVER:
-            continue
-        if r["status"] == NOTICED:
-            r["status"] = RUNNING
-        if r["placing"]:
-            take_up(r, r["now"])
-            follow_orders(r, r["now"])
-        for f in range(r["fns"]):
-            obey(r, f)
-        if r["wait_head"] != NONE:
-            serve_waiting(r, r["now"])

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stoker.envs.cluster.spec import CHOICES, GIB, Cluster, Function, Gpu, Link, Node, Rules
+from stoker.envs.cluster.columns import Columns
+from stoker.envs.cluster.spec import CHOICES, GIB, Cluster, Gpu, Link, Node, Rules
 from stoker.envs.cluster.tables import EXCESS, LINEAR, NONE, PROCESSOR, THERE, WHOLE
 
 if TYPE_CHECKING:
@@ -30,48 +31,46 @@ LEAST_MB = 1e-9
 
 def to_bytes(gib: float) -> int:
     """GiB as whole bytes; infinity as an unbounded number of them."""
-    return UNBOUNDED if np.isinf(gib) else round(gib * GIB)
+    return int(whole_bytes(np.float64(gib)))
+
+
+def whole_bytes(gib: Any) -> NDArray[np.int64]:
+    """GiB as whole bytes; infinity as an unbounded number of them. Any shape."""
+    bounded = np.where(np.isinf(gib), 0.0, gib)
+    return np.where(np.isinf(gib), UNBOUNDED, np.rint(bounded * GIB).astype(np.int64))
 
 
 def fill_functions(table: Records, cluster: Cluster) -> None:
     """Write the spec of every function and its initial standing orders. Shape: (F,)"""
     table = table[: len(cluster.functions)]
-    specs = cluster.functions
-
-    def column(get: Any) -> NDArray[np.float64]:
-        return np.array([get(f) for f in specs], np.float64)
-
-    table["bytes"] = [to_bytes(f.device_gib / f.gpus) for f in specs]
-    table["gpus"] = [f.gpus for f in specs]
-    table["weights"] = [to_bytes(f.weights_gib) for f in specs]
-    table["gib"] = column(lambda f: f.device_gib)
-    table["weights_gib"] = column(lambda f: f.weights_gib)
+    of = cluster.columns
+    table["bytes"] = whole_bytes(of.device_gib / of.gpus)
+    table["weights"] = whole_bytes(of.weights_gib)
+    table["shared"] = whole_bytes(of.shared_gib)
+    table["disk_bytes"] = whole_bytes(of.disk_gib)
+    table["gib"] = of.device_gib
     for name in (
-        "runtime_s", "fork_s", "warmup_s", "overlap_s", "slo_s", "compression", "lent_s",
-        "lend_after_s",
+        "weights_gib", "runtime_s", "fork_s", "warmup_s", "overlap_s", "slo_s", "compression",
+        "lent_s", "lend_after_s", "gpus", "concurrency",
     ):  # fmt: skip
-        table[name] = column(lambda f, name=name: getattr(f, name))
-    table["load_rate"] = column(lambda f: f.load_gib_s / f.compression) * GIB
-    table["shared"] = [to_bytes(f.shared_gib) for f in specs]
-    families = cluster.families
-    found = [families.index(f.family) if f.shared_gib > 0.0 else NONE for f in specs]
-    table["family"] = found
-    table["process_s"] = column(lambda f: f.sandbox_s + f.runtime_s)
-    fill_images(table, cluster)
-    table["load_disk_s"] = [cluster.load_s(k, "disk") for k in range(len(specs))]
-    table["load_host_s"] = [cluster.load_s(k, "host") for k in range(len(specs))]
-    table["load_remote_s"] = [cluster.load_s(k, "remote") for k in range(len(specs))]
-    table["disk_bytes"] = [to_bytes(f.disk_gib) for f in specs]
-    table["hostable"] = [0.0 < f.weights_gib <= cluster.host_gib for f in specs]
+        table[name] = getattr(of, name)
+    table["batch_limit"] = table["max_batch"] = of.max_batch
+    table["process_s"] = of.sandbox_s + of.runtime_s
+    table["load_rate"] = of.load_gib_s / of.compression * GIB
+    for source in ("disk", "host", "remote"):
+        table[f"load_{source}_s"] = cluster.loads_s(source)
+    table["hostable"] = (of.weights_gib > 0.0) & (of.weights_gib <= cluster.host_gib)
     table["cost"] = np.round(table["load_disk_s"] * MS, 9)
-    table["cost_size"] = np.maximum(table["gib"] * 1024.0, LEAST_MB)
-    table["batch_limit"] = table["max_batch"] = [f.max_batch for f in specs]
-    table["concurrency"] = [f.llm.requests if f.llm else f.concurrency for f in specs]
-    llms = [k for k, f in enumerate(specs) if f.llm]
-    table["llm"] = [llms.index(k) if k in llms else NONE for k in range(len(specs))]
-    table["part"] = [max(int(f.gpu_fraction * WHOLE), 1) for f in specs]
-    for name in ("compute_util", "memory_util"):  # None: no GPU asks for it
-        table[name] = [getattr(f, name) or 0.0 for f in specs]
+    table["cost_size"] = np.maximum(of.device_gib * 1024.0, LEAST_MB)
+    table["part"] = np.maximum((of.gpu_fraction * WHOLE).astype(np.int64), 1)
+    for name in ("compute_util", "memory_util"):  # not stated: no GPU asks for it
+        table[name] = np.nan_to_num(getattr(of, name))
+    families = {family: k for k, family in enumerate(cluster.families)}
+    table["family"] = [families[f.family] if f.shared_gib else NONE for f in cluster.functions]
+    fill_images(table, cluster)
+    if llms := [k for k, f in enumerate(cluster.functions) if f.llm]:
+        table["llm"][llms] = np.arange(len(llms))
+        table["concurrency"][llms] = [f.llm.requests for f in cluster.functions if f.llm]
 
 
 def fill_images(table: Records, cluster: Cluster) -> None:
@@ -80,8 +79,8 @@ def fill_images(table: Records, cluster: Cluster) -> None:
     images = {image: k for k, image in enumerate(cluster.images)}
     if not images:
         return
-    table["process_bytes"] = [to_bytes(f.runtime_gib) for f in cluster.functions]
-    table["sandbox_bytes"] = [to_bytes(f.sandbox_gib) for f in cluster.functions]
+    table["process_bytes"] = whole_bytes(cluster.columns.runtime_gib)
+    table["sandbox_bytes"] = whole_bytes(cluster.columns.sandbox_gib)
     rings: dict[int, list[int]] = {}
     for k, f in enumerate(cluster.functions):
         rings.setdefault(images[f.image], []).append(k)
@@ -98,7 +97,7 @@ def reset_functions(table: Records) -> None:
     table["min_batch"] = 1
     table["max_instances"] = 2**31 - 1
     links = ("open_head", "open_tail", "q_head", "q_tail", "next_waiting", "peers")
-    for name in (*links, "decision", "left_out", "gpu_class", "parked"):
+    for name in (*links, "decision", "left_out", "gpu_class", "parked", "llm"):
         table[name] = NONE
     table["last_arrival"] = table["last_idle"] = -np.inf
     table["slow_unit"] = table["fast_unit"] = table["multiplier"] = 1.0
@@ -121,8 +120,8 @@ def fill_nodes(state: State, k: int, cluster: Cluster) -> None:
         fill_link(link[2 * m + len(gpus) + n], node.network or Link())
         here = nf[n * f : (n + 1) * f]
         for source in ("disk", "host", "peer", "remote"):
-            here[f"{source}_s"] = [node.load_s(function, source) for function in specs]
-        fill_disk(state.node[k, n], here, node, specs)
+            here[f"{source}_s"] = node.loads_s(cluster.columns, source)
+        fill_disk(state.node[k, n], here, node, cluster.columns)
         for gpu in node.gpus:
             fill_gpu(state.gpu[k, g], gpu, cluster)
             state.gpu[k, g]["node"] = n
@@ -137,17 +136,17 @@ def fill_nodes(state: State, k: int, cluster: Cluster) -> None:
     state.node[k, :m]["rank"] = [classes[:n].count(c) for n, c in enumerate(classes)]
     for c, kind in enumerate(kinds):
         here = cf[c * f : (c + 1) * f]
-        times = np.array([function.service(kind) for function in specs])
-        here["alpha_s"], here["beta_s"] = times[:, 0], times[:, 1]
+        times = [function.service(kind) for function in specs]
+        here["alpha_s"], here["beta_s"] = np.array(times).T
 
 
-def fill_disk(record: Any, here: Records, node: Node, specs: tuple[Function, ...]) -> None:
+def fill_disk(record: Any, here: Records, node: Node, of: Columns) -> None:
     """Write what lies on a node's disk at first: everything, or nothing where it is limited."""
     limited = np.isfinite(node.disk_gib)
     record["disk_cap"] = to_bytes(node.disk_gib) if limited else NONE
-    here["disk"] = [THERE if f.weights_gib == 0.0 or not limited else 0 for f in specs]
+    here["disk"] = np.where((of.weights_gib == 0.0) | (not limited), THERE, 0)
     diskless = replace(node, disk_gib=0.0) if limited else node
-    here["stream_s"] = [diskless.load_s(function, "remote") for function in specs]
+    here["stream_s"] = diskless.loads_s(of, "remote")
 
 
 def fill_gpu(record: Any, gpu: Gpu, cluster: Cluster) -> None:

@@ -26,8 +26,7 @@ from stoker.envs.cluster.power import part
 from stoker.envs.cluster.rules.wait_vs_cold import leave_peers
 from stoker.envs.cluster.slots import give_free, take_free
 from stoker.envs.cluster.spans import (
-    begin_work,
-    end_work,
+    count_busy,
     leave_gpus,
     no_more_idle,
     stop_loading,
@@ -106,7 +105,7 @@ def make_busy(r, i, t):
     fn = fn_at(r["fn"], inst["fn"])
     if r["placing"] and inst["pinned"]:
         loosen(r, i)
-    begin_work(r, i, t)
+    count_busy(r, i, t, 1)
     fn["idle"] -= 1
     fn["busy"] += 1
 
@@ -116,7 +115,7 @@ def make_idle(r, i, t):
     """Instance i has finished its last batch."""
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
-    end_work(r, i, t)
+    count_busy(r, i, t, -1)
     fn["idle"] += 1
     fn["busy"] -= 1
     if r["placing"] and inst["pinned"]:

@@ -22,6 +22,7 @@ from stoker.envs.cluster.jit_library import EntryCompiler, HelperCompiler
 config: Any = numba.config
 
 _numba_njit: Any = numba.njit
+_numba_cfunc: Any = numba.cfunc
 F = TypeVar("F", bound=Callable[..., Any])
 HERE = Path(__file__).resolve().parent
 
@@ -92,7 +93,7 @@ def address_of(function: Callable[..., Any], signature: str) -> int:
     before = config.CACHE_DIR
     config.CACHE_DIR = str(_CACHE)
     try:
-        compiled = numba.cfunc(signature, cache=True, pipeline_class=EntryCompiler, _nrt=False)(
+        compiled = _numba_cfunc(signature, cache=True, pipeline_class=EntryCompiler, _nrt=False)(
             function
         )
     finally:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 
 from stoker.envs.cluster.bill import charge, touch_host
+from stoker.envs.cluster.chains import append, take_out
 from stoker.envs.cluster.events import EXPIRE, push, quantize
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.slots import give_free, take_free
@@ -26,10 +27,12 @@ PROCESS, SANDBOX = 0, 1
 """Stages of a parked layer, in the order in which they follow each other."""
 
 
-@njit
-def parkable(r):
-    """Timers, and slots, that layers can need at one instant: as many as are not free."""
-    return r["insts"] - r["free_n"] if r["images"] > 0 else 0
+def parkable_of(rows):
+    """Timers, and slots, that layers can need at one instant, of a row or of each: all not free."""
+    return (rows["insts"] - rows["free_n"]) * (rows["images"] > 0)
+
+
+parkable = njit(parkable_of)
 
 
 @njit
@@ -40,36 +43,10 @@ def chain_of(r, n, stage, image):
 
 
 @njit
-def _chain(r, inst):
+def _chain(r, i):
+    """The chain of layer i."""
+    inst = inst_at(r["inst"], i)
     return chain_of(r, inst["node"], inst["phase"], fn_at(r["fn"], inst["fn"])["image"])
-
-
-@njit
-def _link(r, i):
-    """Append layer i to its chain."""
-    inst = inst_at(r["inst"], i)
-    chain = _chain(r, inst)
-    inst["prev"], inst["next"] = chain["tail"], NONE
-    if chain["tail"] == NONE:
-        chain["head"] = i
-    else:
-        inst_at(r["inst"], chain["tail"])["next"] = i
-    chain["tail"] = i
-
-
-@njit
-def _unlink(r, i):
-    """Take layer i out of its chain."""
-    inst = inst_at(r["inst"], i)
-    chain = _chain(r, inst)
-    if inst["prev"] == NONE:
-        chain["head"] = inst["next"]
-    else:
-        inst_at(r["inst"], inst["prev"])["next"] = inst["next"]
-    if inst["next"] == NONE:
-        chain["tail"] = inst["prev"]
-    else:
-        inst_at(r["inst"], inst["next"])["prev"] = inst["prev"]
 
 
 @njit
@@ -150,7 +127,7 @@ def _begin(r, i, stage, t):
     inst = inst_at(r["inst"], i)
     inst["phase"], inst["idle_since"], inst["timer"] = stage, t, math.inf
     _hold(r, inst["node"], inst["fn"], _size(fn_at(r["fn"], inst["fn"]), stage), t)
-    _link(r, i)
+    append(r, _chain(r, i), i)
     _set_timer(r, i)
 
 
@@ -158,7 +135,7 @@ def _begin(r, i, stage, t):
 def _end(r, i, t):
     """Layer i is no longer in its stage."""
     inst = inst_at(r["inst"], i)
-    _unlink(r, i)
+    take_out(r, _chain(r, i), i)
     _hold(r, inst["node"], inst["fn"], -_size(fn_at(r["fn"], inst["fn"]), inst["phase"]), t)
 
 

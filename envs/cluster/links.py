@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+from stoker.envs.cluster.chains import append, take_out
 from stoker.envs.cluster.events import LINK, PHASE, push, quantize, reschedule, scheduled
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.tables import NONE, event_at, gpu_at, inst_at, link_at
@@ -24,28 +25,14 @@ ULPS = 1e-15
 @njit
 def _append(r, link, i):
     """Append a load to those in service."""
-    inst = inst_at(r["inst"], i)
-    inst["prev"], inst["next"] = link["tail"], NONE
-    if link["tail"] == NONE:
-        link["head"] = i
-    else:
-        inst_at(r["inst"], link["tail"])["next"] = i
-    link["tail"] = i
+    append(r, link, i)
     link["active"] += 1
 
 
 @njit
 def _remove(r, link, i):
     """Take a load out of those in service."""
-    inst = inst_at(r["inst"], i)
-    if inst["prev"] == NONE:
-        link["head"] = inst["next"]
-    else:
-        inst_at(r["inst"], inst["prev"])["next"] = inst["next"]
-    if inst["next"] == NONE:
-        link["tail"] = inst["prev"]
-    else:
-        inst_at(r["inst"], inst["next"])["prev"] = inst["prev"]
+    take_out(r, link, i)
     link["active"] -= 1
 
 

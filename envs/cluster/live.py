@@ -9,7 +9,6 @@ Units: seconds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,15 @@ from stoker.envs.cluster.decision import Capabilities, Decision, IdlePlan, Snaps
 from stoker.envs.cluster.effects import DROP, DROP_HOST, FETCH_HOST, LOAD, REJECT, RUN
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.idle import act_rows, observe_rows
+from stoker.envs.cluster.live_effects import (
+    Drop,
+    DropHost,
+    Effect,
+    FetchHost,
+    Load,
+    Reject,
+    Run,
+)
 from stoker.envs.cluster.live_entries import arrive_one, completed_one, failed_one, ready_one
 from stoker.envs.cluster.outcome import Result
 from stoker.envs.cluster.simulation import Simulation
@@ -39,63 +47,6 @@ from stoker.envs.cluster.tables import (
 from stoker.envs.workload.workload import Workload
 
 EFFECT_BUFFER = 65536
-
-
-@dataclass(frozen=True)
-class Load:
-    """Bring an instance of `fn` onto `gpu`."""
-
-    instance: int
-    fn: int
-    gpu: int
-    source: str
-    """disk, host or remote; a peer GPU's weights are read from disk here."""
-
-
-@dataclass(frozen=True)
-class Drop:
-    """Take an instance off its GPU; `to_host`: its weights stay in host memory."""
-
-    instance: int
-    fn: int
-    gpu: int
-    to_host: bool
-
-
-@dataclass(frozen=True)
-class Run:
-    """Execute one batch."""
-
-    instance: int
-    fn: int
-    gpu: int
-    requests: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class FetchHost:
-    """Bring a host copy of `fn`; report `ready(t, instance)`."""
-
-    instance: int
-    fn: int
-
-
-@dataclass(frozen=True)
-class DropHost:
-    """Forget the host copy of `fn`."""
-
-    fn: int
-
-
-@dataclass(frozen=True)
-class Reject:
-    """Answer a request with an error: dropped by rule, or failed with its instance."""
-
-    request: int
-    failed: bool
-
-
-Effect = Load | Drop | Run | FetchHost | DropHost | Reject
 
 
 class LiveEngine:

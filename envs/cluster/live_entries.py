@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stoker.envs.cluster.batches import release
 from stoker.envs.cluster.effects import REJECT, effect
 from stoker.envs.cluster.engine import alive
 from stoker.envs.cluster.exclusive import unqueue
@@ -9,7 +10,7 @@ from stoker.envs.cluster.instances import lose_instance
 from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.requests import dequeue
 from stoker.envs.cluster.scaling import serve_waiting, wait_for_memory
-from stoker.envs.cluster.service import arrive, complete, release, serve_gpu
+from stoker.envs.cluster.service import arrive, complete, serve_gpu
 from stoker.envs.cluster.tables import (
     FAILED,
     NONE,

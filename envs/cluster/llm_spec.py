@@ -76,7 +76,6 @@ def pattern(f: Function) -> NDArray[Any]:
     from stoker.envs.cluster.llm.calibration import profile
     from stoker.envs.cluster.llm.lane_table import LANE
     from stoker.envs.cluster.llm.replica import enter, whole
-    from stoker.envs.cluster.llm.tables import LEVELS
 
     llm, at = f.llm, f"function[{f.name}]"
     assert llm is not None
@@ -92,7 +91,6 @@ def pattern(f: Function) -> NDArray[Any]:
         enter(row, known, num_blocks=_blocks(f, llm, known.figures["kv_token_bytes"]), **asked)
     except SpecError as error:
         raise SpecError(f"{at}.llm.{error.field}", error.value, error.accepted) from None
-    row["queues"] = LEVELS if llm.scheduler == "fastserve" else 1
     degree = known.figures["tp"]
     require(f.gpus == degree, f"{at}.gpus", f.gpus, f"{degree} (degree of {llm.profile})")
     return row

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 
+from stoker.envs.cluster.batches import begin, release
 from stoker.envs.cluster.idleness import settle
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.llm.lane_table import DUE, END, FORM, OFF, RUNS, lane_at, take_turn
 from stoker.envs.cluster.llm.tables import member_at
 from stoker.envs.cluster.llm.tables import req_at as llm_req_at
 from stoker.envs.cluster.llm_lanes import schedule
-from stoker.envs.cluster.requests import drop, function_of
-from stoker.envs.cluster.service import _begin, complete, dispatch, release
+from stoker.envs.cluster.requests import drop
+from stoker.envs.cluster.service import complete, dispatch
 from stoker.envs.cluster.tables import NONE, fn_at, gpu_at, inst_at, req_at
 
 
@@ -59,9 +60,9 @@ def _begin_members(r, i, lane, t):
     """Book the start of every member that has never been scheduled before."""
     for m in range(lane["members"]):
         q = member_at(lane["batch"], m)["q"]
-        if llm_req_at(r["llm_req"], q)["first_scheduled"] == t:
-            if math.isnan(req_at(r["req"], q)["start"]):
-                _begin(r, i, q, t)
+        first = llm_req_at(r["llm_req"], q)["first_scheduled"] == t
+        if first and math.isnan(req_at(r["req"], q)["start"]):
+            begin(r, i, q, t)
 
 
 @njit

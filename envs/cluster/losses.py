@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 
+from stoker.envs.cluster.batches import release
 from stoker.envs.cluster.capacity import follow_orders, set_closed
 from stoker.envs.cluster.disk_tier import wipe_disk
 from stoker.envs.cluster.events import DONE, FAULT, KIND_BITS, push
@@ -26,7 +27,6 @@ from stoker.envs.cluster.placed import unpin
 from stoker.envs.cluster.power import part
 from stoker.envs.cluster.requests import requeue
 from stoker.envs.cluster.scaling import PER_REQUEST
-from stoker.envs.cluster.service import release
 from stoker.envs.cluster.slowing import drop_batch
 from stoker.envs.cluster.tables import (
     DRAINING,

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stoker.envs.cluster.choices import choose
+from stoker.envs.cluster.columns import Columns
 from stoker.envs.cluster.errors import SpecError, require
 from stoker.envs.cluster.function import Function
 
@@ -124,38 +128,42 @@ class Node:
         return self.gpus[0].kind
 
     def load_s(self, function: Function, source: str = "disk") -> float:
-        """Start-up time of a function while nothing else loads.
+        """Start-up time of a function while nothing else loads; see `loads_s`."""
+        return float(self.loads_s(Columns((function,)), source)[0])
+
+    def loads_s(self, of: Columns, source: str = "disk") -> NDArray[np.float64]:
+        """Start-up time of each function while nothing else loads. Shape: (F,)
 
         Each GPU that an instance spans takes its share of the weights over its own PCIe link, all
         at once. Such an instance is never copied from a peer.
 
         Args:
-            function: the function.
+            of: the functions.
             source: `disk`, `host`, `peer` or `remote` (to the disk first, if it fits there); inf
                 where the node has no such link.
         """
+        started_s = of.sandbox_s + of.runtime_s + of.warmup_s
         if source == "peer":
-            gib_s = 0.0 if self.nvlink is None or function.gpus > 1 else self.nvlink.gib_s
-            copy_s = function.weights_gib / gib_s if gib_s > 0.0 else math.inf
-            return function.sandbox_s + function.runtime_s + function.warmup_s + copy_s
-        pcie_s = function.weights_gib / function.gpus / self.pcie.gib_s
-        host_s = 0.0
+            gib_s = 0.0 if self.nvlink is None else self.nvlink.gib_s
+            if gib_s == 0.0:
+                return np.full_like(started_s, math.inf)
+            return started_s + np.where(of.gpus > 1.0, math.inf, of.weights_gib / gib_s)
+        pcie_s = of.weights_gib / of.gpus / self.pcie.gib_s
+        host_s = np.zeros_like(pcie_s)
         if source == "disk":
-            host_s = self._to_host_s(function, self.disk)
+            host_s = self._to_host_s(of, self.disk)
         elif source == "remote":
             if self.network is None:
-                return math.inf
-            if self.loading == "sequential" and function.disk_gib <= self.disk_gib:
-                file_s = function.disk_gib / self.network.gib_s
-                host_s = file_s + self._to_host_s(function, self.disk)
-            else:
-                host_s = self._to_host_s(function, self.network)
+                return np.full_like(started_s, math.inf)
+            host_s = self._to_host_s(of, self.network)
+            if self.loading == "sequential":
+                by_disk_s = of.disk_gib / self.network.gib_s + self._to_host_s(of, self.disk)
+                host_s = np.where(of.disk_gib <= self.disk_gib, by_disk_s, host_s)
         if self.loading == "pipelined":
-            host_s = max(host_s - pcie_s, 0.0)
-        return function.sandbox_s + function.runtime_s + function.warmup_s + pcie_s + host_s
+            host_s = np.maximum(host_s - pcie_s, 0.0)
+        return started_s + pcie_s + host_s
 
     @staticmethod
-    def _to_host_s(function: Function, link: Link) -> float:
+    def _to_host_s(of: Columns, link: Link) -> NDArray[np.float64]:
         """How long weights take to the host over a link alone."""
-        gib_s = min(link.gib_s * function.compression, function.load_gib_s)
-        return function.weights_gib / gib_s
+        return of.weights_gib / np.minimum(link.gib_s * of.compression, of.load_gib_s)

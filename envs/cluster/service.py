@@ -8,28 +8,19 @@ from __future__ import annotations
 
 import math
 
-from stoker.envs.cluster.effects import RUN, effect
-from stoker.envs.cluster.events import BATCH, DONE, push, quantize
+from stoker.envs.cluster.batches import claim, form_and_run, release, run
+from stoker.envs.cluster.events import BATCH, push, quantize
 from stoker.envs.cluster.eviction import access
 from stoker.envs.cluster.exclusive import taken, unqueue, wait_for_gpu
 from stoker.envs.cluster.features import on_arrival
 from stoker.envs.cluster.idleness import close_gap, settle
-from stoker.envs.cluster.instances import (
-    MRU,
-    NEWEST,
-    choose_open,
-    close_slot,
-    make_busy,
-    make_idle,
-    open_slot,
-    remove_instance,
-)
+from stoker.envs.cluster.instances import MRU, NEWEST, choose_open, remove_instance
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.llm_lanes import can_be_served, hand_over, least_outstanding
+from stoker.envs.cluster.llm_lanes import can_be_served, least_outstanding
 from stoker.envs.cluster.loading import start_instance
 from stoker.envs.cluster.placed import closed, standing
 from stoker.envs.cluster.requests import dequeue, drop, enqueue, function_of
-from stoker.envs.cluster.rules.wait_vs_cold import WAIT_VS_COLD, batch_done, batch_started
+from stoker.envs.cluster.rules.wait_vs_cold import WAIT_VS_COLD, batch_done
 from stoker.envs.cluster.scaling import (
     PER_REQUEST,
     choose_gpu,
@@ -38,99 +29,9 @@ from stoker.envs.cluster.scaling import (
     scale,
     wait_for_memory,
 )
-from stoker.envs.cluster.service_time import takes_s
-from stoker.envs.cluster.shares import book_share, goes_before, share_of
-from stoker.envs.cluster.slowing import begin_batch
-from stoker.envs.cluster.tables import NONE, WARM, f8_at, fn_at, gpu_at, inst_at, req_at
+from stoker.envs.cluster.shares import goes_before, share_of
+from stoker.envs.cluster.tables import NONE, f8_at, fn_at, gpu_at, inst_at, req_at
 from stoker.envs.cluster.turns import claimant, next_on_gpu
-
-
-@njit
-def _begin(r, i, q, t):
-    """Book the start of request q on instance i."""
-    inst = inst_at(r["inst"], i)
-    fn = fn_at(r["fn"], inst["fn"])
-    req = req_at(r["req"], q)
-    arrival = f8_at(r["arrival"], q)["v"]
-    wait = t - arrival
-    req["start"], req["inst"] = t, i
-    late = inst["ready_t"] > arrival or inst["bound"] == q
-    req["tier"] = inst["source"] if late else WARM
-    fn["acc_wait_s"] += wait
-    if arrival >= r["warmup"]:
-        r["wait_s"] += wait
-        if late:
-            r["startup_wait_s"] += wait
-
-
-@njit
-def _run(r, i, head, n, t):
-    """Execute a batch: the chain of n requests from `head`."""
-    inst = inst_at(r["inst"], i)
-    fn = fn_at(r["fn"], inst["fn"])
-    if r["llms"] and inst["lane"] != NONE:
-        hand_over(r, i, head, t)
-        return
-    q = head
-    for _ in range(n):
-        _begin(r, i, q, t)
-        q = req_at(r["req"], q)["next"]
-    fn["inflight"] += n
-    gpu = gpu_at(r["gpu"], inst["gpu"])
-    gpu["running"] += 1
-    gpu["last"] = inst["fn"]
-    if r["scale_out"] == WAIT_VS_COLD:
-        batch_started(r, i, n, t)
-    if r["placing"] and fn["weighted"]:
-        book_share(r, inst, n)
-    if r["live"]:
-        effect(r, RUN, i, inst["fn"], inst["gpu"], head, n)
-    elif gpu["slows"]:
-        begin_batch(r, inst["gpu"], inst["fn"], head, n, takes_s(r, i, head, n, t), t)
-    else:
-        push(r, quantize(r, t + takes_s(r, i, head, n, t)), DONE, head, n)
-    inst["bound"] = NONE
-
-
-@njit
-def _form_and_run(r, i, t):
-    """Take a batch from the queue and run it; return False if nothing waits any more."""
-    inst = inst_at(r["inst"], i)
-    fn = fn_at(r["fn"], inst["fn"])
-    n = min(fn["queued"], fn["max_batch"])
-    if n == 0:
-        return False
-    head = fn["q_head"]
-    for _ in range(n):
-        dequeue(r, inst["fn"])
-    access(r, i, t)
-    _run(r, i, head, n, t)
-    return True
-
-
-@njit
-def _claim(r, i, t):
-    """Reserve one slot of instance i."""
-    inst = inst_at(r["inst"], i)
-    fn = fn_at(r["fn"], inst["fn"])
-    close_slot(r, i)
-    if inst["inflight"] == 0:
-        make_busy(r, i, t)
-    inst["inflight"] += 1
-    if inst["inflight"] < fn["concurrency"]:
-        open_slot(r, i)
-
-
-@njit
-def release(r, i, t):
-    """Give one slot of instance i back; what it means to be idle follows in `settle`."""
-    inst = inst_at(r["inst"], i)
-    inst["inflight"] -= 1
-    if inst["inflight"] == 0:
-        make_idle(r, i, t)
-    if inst["open"]:
-        close_slot(r, i)
-    open_slot(r, i)
 
 
 @njit
@@ -190,11 +91,11 @@ def dispatch(r, f, t):
         if i == NONE or _must_wait(r, f, t):
             return
         if taken(r, inst_at(r["inst"], i)["gpu"]):
-            _claim(r, i, t)
+            claim(r, i, t)
             wait_for_gpu(r, i)
             return
-        _claim(r, i, t)
-        _form_and_run(r, i, t)
+        claim(r, i, t)
+        form_and_run(r, i, t)
 
 
 @njit
@@ -204,7 +105,7 @@ def serve_gpu(r, g, t):
     while gpu["running"] == 0 and gpu["run_head"] != NONE:
         i = next_on_gpu(r, g, t)
         unqueue(r, i)
-        if not _form_and_run(r, i, t):
+        if not form_and_run(r, i, t):
             release(r, i, t)
             settle(r, i, t)
 
@@ -235,9 +136,9 @@ def _bind(r, f, q, t):
         _purge(r, f, t)
     i = _choose_slot(r, f, t) if r["placing"] else choose_open(r, f)
     if i != NONE:
-        _claim(r, i, t)
+        claim(r, i, t)
         access(r, i, t)
-        _run(r, i, q, 1, t)
+        run(r, i, q, 1, t)
         return
     g = NONE
     if standing(fn) < fn["max_instances"]:

@@ -5,81 +5,32 @@ Shapes: B rows, F functions, G GPUs, N requests.  Units: seconds, dollars.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stoker.envs.cluster import engine
-from stoker.envs.cluster.decision import (
-    PER_FUNCTION,
-    Capabilities,
-    Decision,
-    IdlePlan,
-    Snapshot,
-    legalize,
-    legalize_nodes,
-)
+from stoker.envs.cluster.decision import Capabilities, Decision, IdlePlan, Snapshot
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.faults import Faults
 from stoker.envs.cluster.idle import step_rows
-from stoker.envs.cluster.llm_spec import check_llm_run
+from stoker.envs.cluster.matching import check
 from stoker.envs.cluster.outcome import Result, collect
 from stoker.envs.cluster.pending import Pending
+from stoker.envs.cluster.policy_like import PolicyLike
 from stoker.envs.cluster.spec import GIB, Cluster, Rules
+from stoker.envs.cluster.standing_orders import carry_out
 from stoker.envs.cluster.state import Size, State
 from stoker.envs.cluster.tables import EXPERTS
-from stoker.envs.cluster.target_table import fill_targets, legalize_targets
 from stoker.envs.cluster.telemetry import Telemetry
 from stoker.envs.workload.workload import Workload
 
-
-class PolicyLike(Protocol):
-    """What `simulate` needs of a policy; see `stoker.baselines.base.Policy`."""
-
-    @property
-    def rules(self) -> Rules:
-        """Event-level choices."""
-        ...
-
-    @property
-    def tick_s(self) -> float:
-        """Seconds between decisions."""
-        ...
-
-    def reset(self, cluster: Cluster, rows: int) -> None:
-        """Forget everything."""
-        ...
-
-    def decide(self, snapshot: Snapshot) -> Decision:
-        """Return standing orders."""
-        ...
-
-
 NO_PLAN = IdlePlan(np.zeros((0, EXPERTS)), np.zeros(0), np.zeros(0, np.int64))
 """Where no row is due a decision."""
-MOST_LOADS = 2**16
-"""Most instances of one function that one order brings up at once; the rest is refused."""
-
-
-def check(cluster: Cluster, workload: Workload, rules: Rules) -> None:
-    """Raise SpecError unless the workload names the cluster's functions and the rules suit it."""
-    check_llm_run(cluster.functions, workload, rules.scale_out)
-    for gpu in cluster.gpus:
-        if gpu.sharing == "exclusive" and rules.scale_out in ("per_request", "wait_vs_cold"):
-            accepted = f"parallel (rules.scale_out is {rules.scale_out})"
-            raise SpecError("gpu.sharing", gpu.sharing, accepted)
-        if gpu.slows and rules.scale_out == "wait_vs_cold":  # it would need to foresee the ends
-            if gpu.sharing == "processor":
-                raise SpecError("gpu.sharing", gpu.sharing, "parallel (scale_out is wait_vs_cold)")
-            accepted = "none (rules.scale_out is wait_vs_cold)"
-            raise SpecError("gpu.interference", gpu.interference, accepted)
-    if len(workload.names) != len(cluster.functions):
-        accepted = f"as many as the cluster has functions ({len(cluster.functions)})"
-        raise SpecError("workload.names", len(workload.names), accepted)
 
 
 class Simulation:
@@ -211,59 +162,7 @@ class Simulation:
 
     def apply(self, decision: Decision) -> None:
         """Legalise standing orders of shape (B, F), count the clips and carry the orders out."""
-        fn = self.state.fn
-        limit = fn["batch_limit"]
-        legal, clipped = legalize(decision, self.capabilities, limit)
-        real = np.arange(fn.shape[1]) < self.state.rows["fns"][:, None]
-        self.state.rows["clipped"] += (clipped * real).sum(axis=1)
-        for name in PER_FUNCTION:
-            asked = getattr(legal, name)
-            if asked is not None:
-                fn[name] = asked
-        self._place(legal)
-        wanted = self._wanted()
-        while np.any(self.state.rows["free_n"] <= wanted + 1 + self._parkable()):
-            self.state.grow_instances()
-        rows = self.state.rows
-        room = int((rows["heap_n"] + rows["slowed_n"] + rows["queued"]).max())
-        room += 4 * fn.shape[1] + 4 * wanted + self.state.size.nodes + engine.RESERVE
-        room += int(np.max(self._parkable()))
-        if room > self.state.heap.shape[1]:
-            self.state.grow_heap(2 * room)
-        engine.obey_rows(self.state.rows)
-
-    def _parkable(self) -> NDArray[np.int64]:
-        """Slots and timers that layers can need at once: see layers.py. Shape: (B,)"""
-        rows = self.state.rows
-        spare: NDArray[np.int64] = np.where(rows["images"] > 0, rows["insts"] - rows["free_n"], 0)
-        return spare
-
-    def _place(self, decision: Decision) -> None:
-        """Take over targets and wanted nodes, as far as they are legal, for `obey` to carry out."""
-        possible, rows = self.capabilities, self.state.rows
-        targets, clips = legalize_targets(decision.targets, self.clusters, possible.targets)
-        rows["clipped"] += clips
-        if targets is not None:
-            fill_targets(self.state, targets)
-        present = self.state.nodes_by_class(up=False)
-        nodes, clips = legalize_nodes(decision.nodes_wanted, present, possible.capacity)
-        rows["clipped"] += clips
-        if nodes is not None:
-            node = self.state.node
-            most = np.take_along_axis(nodes, node["kind"], axis=1)
-            node["wanted"] = self.state.node_ranks() < most
-            rows["placing"] = 1
-
-    def _wanted(self) -> int:
-        """Most instance slots that obeying the standing orders can take in one row."""
-        fn, gpu = self.state.fn, self.state.gpu
-        whole = np.maximum(fn["bytes"] * fn["gpus"], 1)
-        fit = gpu["cap"].sum(axis=1, dtype=np.float64)[:, None] // whole
-        loads = np.minimum(np.maximum(fn["prewarm"] - fn["n"], 0), np.minimum(fit, MOST_LOADS))
-        slots = (loads * fn["gpus"]).sum(axis=1) + fn["prewarm_host"].sum(axis=1)
-        floors = np.minimum(self.state.target["min"], MOST_LOADS).sum(axis=1)
-        slots += (self.state.rows["queued"] + floors) * self.state.rows["spans"]
-        return int(slots.max())
+        carry_out(decision, self.state, self.clusters, self.capabilities)
 
     def snapshot(self) -> Snapshot:
         """What a policy sees now; the arrays are views."""
@@ -324,27 +223,54 @@ def simulate(
     workloads = [workload] if isinstance(workload, Workload) else list(workload)
     if faults is None or isinstance(faults, Faults):
         faults = [faults] * len(clusters)
-    ticking = np.isfinite(policy.tick_s)
-    track = bool(ticking) or policy.rules.plan != "decision" or policy.rules.eviction == "hazard"
-    act = getattr(policy, "act", None)
-    sim = Simulation(
-        clusters,
-        workloads,
-        policy.rules,
-        pause=act is not None,
-        track=track or act is not None,
-        warmup_s=warmup_s,
-        threads=threads,
-        faults=faults,
-        heed=True,
+    sim = simulation_for(
+        policy, clusters, workloads, warmup_s=warmup_s, threads=threads, faults=faults
     )
-    policy.reset(clusters[0], len(clusters))
     telemetry = Telemetry(faults)
     now, status = np.zeros(len(clusters)), np.zeros(len(clusters), np.int64)
     while not sim.over.all():
         sim.apply(policy.decide(telemetry.see(sim.snapshot())))
         now[status != engine.NOTICED] += policy.tick_s
-        status = sim.run(now)
-        while act is not None and np.any(status == engine.PAUSED):
-            status = sim.run(now, act(sim.pending.observation))
+        status = run_under(policy, sim, now)
     return [sim.result(k) for k in range(len(clusters))]
+
+
+def simulation_for(
+    policy: PolicyLike,
+    clusters: Sequence[Cluster],
+    workloads: Sequence[Workload],
+    *,
+    warmup_s: float,
+    threads: int,
+    faults: Sequence[Faults | None],
+) -> Simulation:
+    """A simulation that tracks and stops for what the policy needs; resets the policy."""
+    rules, acts = policy.rules, getattr(policy, "act", None) is not None
+    plans = rules.plan != "decision" or rules.eviction == "hazard"
+    sim = Simulation(
+        clusters,
+        workloads,
+        rules,
+        pause=acts,
+        track=plans or acts or math.isfinite(policy.tick_s),
+        warmup_s=warmup_s,
+        threads=threads,
+        faults=faults,
+        heed=True,
+    )
+    policy.reset(sim.clusters[0], len(sim.clusters))
+    return sim
+
+
+def run_under(
+    policy: PolicyLike, sim: Simulation, until_s: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Run each row to its time or its next notice; return the states. Shape: (B,)
+
+    A policy that has `act` decides whenever a function becomes idle.
+    """
+    act = getattr(policy, "act", None)
+    status = sim.run(until_s)
+    while act is not None and np.any(status == engine.PAUSED):
+        status = sim.run(until_s, act(sim.pending.observation))
+    return status

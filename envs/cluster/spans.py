@@ -54,40 +54,24 @@ def stop_loading(r, i, t):
 
 
 @njit
-def _begin_on(r, f, g, t):
-    touch_gpu(r, g, t)["busy"] += 1
-    make_needed(r, f, g)
-    count_idle(r, g, f, -1)
+def _count_busy_on(r, f, g, t, n):
+    touch_gpu(r, g, t)["busy"] += n
+    if n > 0:
+        make_needed(r, f, g)
+    else:
+        make_evictable(r, f, g, 0)
+    count_idle(r, g, f, -n)
 
 
 @hot
-def begin_work(r, i, t):
-    """Idle instance i takes work."""
+def count_busy(r, i, t, n):
+    """Idle instance i takes work (n = 1), or has none left (n = -1)."""
     inst = inst_at(r["inst"], i)
-    _begin_on(r, inst["fn"], inst["gpu"], t)
+    _count_busy_on(r, inst["fn"], inst["gpu"], t, n)
     j = inst["shard"]
     while j != NONE:
         part = inst_at(r["inst"], j)
-        _begin_on(r, inst["fn"], part["gpu"], t)
-        j = part["shard"]
-
-
-@njit
-def _end_on(r, f, g, t):
-    touch_gpu(r, g, t)["busy"] -= 1
-    make_evictable(r, f, g, 0)
-    count_idle(r, g, f, 1)
-
-
-@hot
-def end_work(r, i, t):
-    """Instance i has no work left."""
-    inst = inst_at(r["inst"], i)
-    _end_on(r, inst["fn"], inst["gpu"], t)
-    j = inst["shard"]
-    while j != NONE:
-        part = inst_at(r["inst"], j)
-        _end_on(r, inst["fn"], part["gpu"], t)
+        _count_busy_on(r, inst["fn"], part["gpu"], t, n)
         j = part["shard"]
 
 

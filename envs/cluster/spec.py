@@ -9,7 +9,11 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stoker.envs.cluster.choices import CHOICES, choose
+from stoker.envs.cluster.columns import Columns
 from stoker.envs.cluster.errors import SpecError, require
 from stoker.envs.cluster.function import Function, Service
 from stoker.envs.cluster.llm_spec import Llm, check_llm_gpus
@@ -165,6 +169,17 @@ class Cluster:
         hourly = math.fsum(n.host_gib * n.host_price_usd_gib_h for n in self.all_nodes)
         return hourly / total / 3600.0
 
+    @cached_property
+    def columns(self) -> Columns:
+        """The numbers of its functions."""
+        return Columns(self.functions)
+
     def load_s(self, fn: int, source: str = "disk") -> float:
         """Start-up time of a function on the fastest node while nothing else loads."""
         return min(node.load_s(self.functions[fn], source) for node in self.all_nodes)
+
+    def loads_s(self, source: str = "disk") -> NDArray[np.float64]:
+        """Start-up time of each function on its fastest node likewise. Shape: (F,)"""
+        each = [node.loads_s(self.columns, source) for node in self.all_nodes]
+        fastest: NDArray[np.float64] = np.min(each, axis=0)
+        return fastest

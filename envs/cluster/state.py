@@ -24,6 +24,7 @@ from stoker.envs.cluster.fill import (
     reset_functions,
 )
 from stoker.envs.cluster.noise import FACTORS
+from stoker.envs.cluster.row import ROW
 from stoker.envs.cluster.rules.params import DEFAULTS
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.envs.cluster.tables import (
@@ -46,7 +47,6 @@ from stoker.envs.cluster.tables import (
     NONE,
     ORDER,
     REQ,
-    ROW,
     SCRATCH,
     SLOWED,
     STORE,

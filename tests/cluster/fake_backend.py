@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from stoker.envs.cluster.decision import Decision
-from stoker.envs.cluster.live import Drop, FetchHost, LiveEngine, Load, Reject, Run
+from stoker.envs.cluster.live import LiveEngine
+from stoker.envs.cluster.live_effects import Drop, FetchHost, Load, Reject, Run
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.envs.workload.workload import Workload
 

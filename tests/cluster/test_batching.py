@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from by_hand import order, workload
 
 from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.errors import SpecError
@@ -20,14 +21,9 @@ def run(
     functions: list[Function], calls: list[tuple[float, int]], gpus: tuple[Gpu, ...] = (Gpu(40.0),),
     rules: Rules | None = None, service_s: list[float] | None = None, **orders: Any,
 ) -> Simulation:  # fmt: skip
-    names = tuple(f.name for f in functions)
-    arrival = np.array([t for t, _ in calls], float)
-    which = np.array([f for _, f in calls], np.int32)
-    service = None if service_s is None else np.array(service_s)
-    workload = Workload(arrival, which, names, 1e4, service)
-    sim = Simulation([Cluster(Node(gpus), tuple(functions))], [workload], rules)
-    n = len(functions)
-    sim.apply(Decision(**{k: np.broadcast_to(np.asarray(v), (1, n)) for k, v in orders.items()}))
+    cluster = Cluster(Node(gpus), tuple(functions))
+    sim = Simulation([cluster], [workload(cluster, calls, 1e4, service_s)], rules)
+    order(sim, **orders)
     sim.run()
     return sim
 

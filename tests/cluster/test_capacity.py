@@ -4,19 +4,22 @@ Units: seconds, GiB, dollars.
 """
 
 import math
+from functools import partial
 from typing import Any
 
+import by_hand
 import numpy as np
 import pytest
+from by_hand import starts
 
 from stoker.envs.cluster.decision import Decision, legalize_nodes
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.live import LiveEngine
 from stoker.envs.cluster.simulation import Simulation
-from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Objective, Rules
-from stoker.envs.workload.workload import Workload
+from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Objective
 
 INF = math.inf
+start = partial(by_hand.start, until_s=100.0)
 COLD, DROPPED, HOST = 1, 2, 3
 
 
@@ -31,14 +34,6 @@ def pair(*functions: Function, boot_s: float = 0.0, gib: float = 4.0, **changes:
     return Cluster((Node((gpu,), boot_s=boot_s),) * 2, functions, **changes)
 
 
-def start(
-    cluster: Cluster, calls: list[tuple[float, int]], *, until_s: float = 100.0, **rules: Any
-) -> Simulation:
-    names = tuple(f.name for f in cluster.functions)
-    at, which = np.array([t for t, _ in calls], float), np.array([f for _, f in calls], np.int32)
-    return Simulation([cluster], [Workload(at, which, names, until_s)], Rules(**rules))
-
-
 def want(sim: Simulation, *nodes: float, **orders: Any) -> None:
     n = sim.state.fn.shape[1]
     given = {k: np.broadcast_to(np.asarray(v), (1, n)) for k, v in orders.items()}
@@ -47,12 +42,6 @@ def want(sim: Simulation, *nodes: float, **orders: Any) -> None:
 
 def up(sim: Simulation) -> list[int]:
     return list(sim.snapshot().nodes_up[0].tolist())
-
-
-def starts(sim: Simulation) -> list[float]:
-    sim.run()
-    found: list[float] = sim.result().outcome.start_s.tolist()
-    return found
 
 
 def test_a_node_drains_what_works_finishes_and_then_it_is_off() -> None:

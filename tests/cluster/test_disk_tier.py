@@ -7,22 +7,16 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
+from by_hand import model, order, starts, workload
 
-from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import GIB, Cluster, Function, Gpu, Link, Node, Rules
-from stoker.envs.workload.workload import Workload
 
 INF = math.inf
 WARM, COLD, HOST, REMOTE = 0, 1, 3, 6
 ABSENT, THERE = 0, 1
-
-
-def model(name: str, gib: float = 4.0, **changes: Any) -> Function:
-    return Function(name, gib, gib, **changes)
 
 
 def node(disk_gib: float = 8.0, **changes: Any) -> Node:
@@ -41,24 +35,10 @@ def start(
     **orders: Any,
 ) -> Simulation:
     """A simulation under standing orders; nothing stays on a device unless they say so."""
-    names = tuple(f.name for f in functions)
-    at, which = np.array([t for t, _ in calls], float), np.array([f for _, f in calls], np.int32)
-    sim = Simulation(
-        [Cluster(nodes, tuple(functions))], [Workload(at, which, names, 1e6)], rules or Rules()
-    )
+    cluster = Cluster(nodes, tuple(functions))
+    sim = Simulation([cluster], [workload(cluster, calls)], rules)
     order(sim, **{"keep_alive_s": 0.0, **orders})
     return sim
-
-
-def order(sim: Simulation, **orders: Any) -> None:
-    n = sim.state.fn.shape[1]
-    sim.apply(Decision(**{k: np.broadcast_to(np.asarray(v), (1, n)) for k, v in orders.items()}))
-
-
-def starts(sim: Simulation) -> list[float]:
-    sim.run()
-    found: list[float] = sim.result().outcome.start_s.tolist()
-    return found
 
 
 def tiers(sim: Simulation) -> list[int]:

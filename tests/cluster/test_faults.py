@@ -8,24 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import by_hand
 import numpy as np
 import pytest
+from by_hand import order
 
-from stoker.baselines.base import Policy
-from stoker.envs.cluster.decision import Decision, Snapshot
+from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.errors import SpecError
-from stoker.envs.cluster.faults import (
-    FaultRates,
-    Faults,
-    NodeLoss,
-    SlowLink,
-    draw,
-    lognormal_factors,
-)
+from stoker.envs.cluster.faults import FaultRates, Faults, NodeLoss, SlowLink, draw
 from stoker.envs.cluster.outcome import Result
-from stoker.envs.cluster.simulation import Simulation, simulate
+from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Objective, Rules
-from stoker.envs.workload.workload import Workload
 
 INF = math.inf
 WARM, COLD, HOST, FAILED, REMOTE = 0, 1, 3, 4, 6
@@ -48,15 +41,7 @@ def start(
     until_s: float = 100.0,
     **rules: Any,
 ) -> Simulation:
-    names = tuple(f.name for f in cluster.functions)
-    at, which = np.array([t for t, _ in calls], float), np.array([f for _, f in calls], np.int32)
-    workload = Workload(at, which, names, until_s)
-    return Simulation([cluster], [workload], Rules(**rules), faults=[faults])
-
-
-def give(sim: Simulation, **orders: Any) -> None:
-    n = sim.state.fn.shape[1]
-    sim.apply(Decision(**{k: np.broadcast_to(np.asarray(v), (1, n)) for k, v in orders.items()}))
+    return by_hand.start(cluster, calls, until_s=until_s, faults=faults, **rules)
 
 
 def ended(sim: Simulation) -> Result:
@@ -69,30 +54,6 @@ def starts(sim: Simulation) -> list[float]:
     return found
 
 
-class Listener(Policy):
-    """Keeps everything, and notes what it sees and when."""
-
-    rules = Rules()
-
-    def __init__(self, tick_s: float = 10.0) -> None:
-        self.tick_s = tick_s
-        self.seen: list[tuple[float, float, int, int]] = []
-
-    def reset(self, cluster: Cluster, rows: int) -> None:
-        self.seen.clear()
-
-    def decide(self, snapshot: Snapshot) -> Decision:
-        if snapshot.now_s[0] < 100.0:
-            arrivals, up = snapshot.arrivals[0].sum(), snapshot.nodes_up[0, 0]
-            self.seen.append((snapshot.now_s[0], snapshot.age_s[0], int(arrivals), int(up)))
-        return Decision()
-
-
-def run(policy: Policy, cluster: Cluster, calls: list[float], faults: Faults | None) -> Result:
-    workload = Workload(np.array(calls), np.zeros(len(calls), np.int32), ("a",), 100.0)
-    return simulate(cluster, workload, policy, faults=faults)[0]
-
-
 def test_a_failure_takes_the_batch_and_it_is_tried_again_elsewhere() -> None:
     # Alone on node 0 from 1 on, 10 s each: 0 and 1 are in one batch of two, 2 queues. Node 0 fails
     # at 5: all three go to node 1, where two are served from 6 to 16 and the last one then. It
@@ -100,7 +61,7 @@ def test_a_failure_takes_the_batch_and_it_is_tried_again_elsewhere() -> None:
     a = model(alpha_s=10.0, max_batch=2)
     sim = start(Cluster(nodes(), (a,)), [(0.0, 0), (0.5, 0), (4.0, 0), (30.0, 0)],
                 Faults((NodeLoss(5.0, 0, 20.0),)), placement="first_fit")  # fmt: skip
-    give(sim, max_instances=1)
+    order(sim, max_instances=1)
     result = ended(sim)
     assert result.outcome.start_s.tolist() == [6.0, 6.0, 16.0, 30.0]
     assert result.outcome.tier.tolist() == [COLD, COLD, COLD, WARM]
@@ -118,7 +79,7 @@ def test_without_retry_what_was_in_service_fails_and_costs_a_refusal() -> None:
     a, goal = model(alpha_s=10.0), Objective(wait_usd_s=1.0, drop_usd=7.0)
     sim = start(Cluster(nodes(1), (a,), goal), [(0.0, 0), (2.0, 0)],
                 Faults((NodeLoss(5.0, 0, 20.0),), retry=False))  # fmt: skip
-    give(sim, max_instances=1)
+    order(sim, max_instances=1)
     result = ended(sim)
     assert result.outcome.tier.tolist() == [FAILED, COLD]
     assert result.outcome.start_s.tolist() == [1.0, 26.0]
@@ -167,7 +128,7 @@ def test_host_copies_and_limited_disks_are_lost_stores_are_not() -> None:
         (Faults((NodeLoss(20.0, 0, 1.0),)), REMOTE, 39.0),
     ):
         sim = start(Cluster(node, (model(),)), calls, faults)
-        give(sim, keep_alive_s=1.0, host_keep_alive_s=INF)
+        order(sim, keep_alive_s=1.0, host_keep_alive_s=INF)
         result = ended(sim)
         assert result.outcome.tier.tolist() == [REMOTE, tier]
         assert result.outcome.start_s.tolist() == [9.0, at]
@@ -226,43 +187,6 @@ def test_a_preempted_node_finishes_what_it_can_within_its_grace() -> None:
     assert result.bill.node_s == pytest.approx(200.0 - 6.0)
 
 
-def test_a_policy_is_asked_at_its_ticks_and_when_nodes_come_and_go() -> None:
-    # Announced at 13, lost at 18, offered again at 41; ticks at 0, 30, 60, 90.
-    policy = Listener(30.0)
-    run(policy, Cluster(nodes(), (model(),)), [], Faults((NodeLoss(13.0, 1, 23.0, 5.0),)))
-    asked = [(t, up) for t, _, _, up in policy.seen]
-    assert asked == [(0, 2), (13, 1), (18, 1), (30, 1), (41, 2), (60, 2), (90, 2)]
-
-
-def test_a_policy_that_listens_moves_in_time() -> None:
-    # The only instance idles on node 0, which goes at 40 + 5. Who loads at the notice is ready at
-    # 41 on node 1; who does not starts at the call at 60.
-    class Mover(Listener):
-        def decide(self, snapshot: Snapshot) -> Decision:
-            return Decision(prewarm=np.ones((1, 1), np.int32))
-
-    faults, cluster = Faults((NodeLoss(40.0, 0, 100.0, 5.0),)), Cluster(nodes(), (model(),))
-    found = [
-        run(policy, cluster, [0.0, 60.0], faults).outcome.tier.tolist()
-        for policy in (Mover(INF), Listener(INF))
-    ]
-    assert found == [[COLD, WARM], [COLD, COLD]]
-
-
-def test_rows_have_clocks_of_their_own() -> None:
-    # The second row's notices do not make the policy decide for the first one more often.
-    class Counter(Listener):
-        def decide(self, snapshot: Snapshot) -> Decision:
-            self.seen.append(tuple(snapshot.now_s.tolist()))
-            return Decision()
-
-    work = Workload(np.array([1.0]), np.zeros(1, np.int32), ("a",), 100.0)
-    policy, cluster = Counter(40.0), Cluster(nodes(), (model(),))
-    faults = [None, Faults((NodeLoss(13.0, 1, 40.0),))]
-    simulate([cluster] * 2, [work] * 2, policy, faults=faults)
-    assert policy.seen == [(0, 0), (40, 13), (80, 40), (100, 53), (100, 80)]
-
-
 def test_an_order_is_filled_by_nodes_that_are_to_be_had() -> None:
     # One of three is wanted: node 0. It fails at 10, node 1 is wanted at the next order; repaired
     # at 20 node 0 does not displace it.
@@ -281,100 +205,6 @@ def test_overlapping_losses_last_until_the_last_has_ended() -> None:
     losses = (NodeLoss(10.0, 0, 20.0), NodeLoss(9.0, 0, 5.0, 6.0))
     sim = start(Cluster(nodes(1), (model(),)), [(8.0, 0), (12.0, 0)], Faults(losses))
     assert starts(sim) == [9.0, 31.0]
-
-
-@pytest.mark.parametrize("discipline", ["fair", "fifo"])
-@pytest.mark.parametrize("link", ["disk", "pcie"])
-def test_a_load_in_progress_goes_on_at_the_new_rate(discipline: str, link: str) -> None:
-    # 4 GiB at 1 GiB/s from 1 on; half the rate from 2 to 4 moves 1, the last 2 end at 6.
-    node = Node((Gpu(8.0),), **{link: Link(1.0, discipline)})
-    slow = (SlowLink(2.0, 0, link, 0.5, 2.0),)
-    sim = start(Cluster(node, (model(),)), [(0.0, 0)], Faults(slow=slow))
-    assert starts(sim) == [pytest.approx(6.0)]
-
-
-@pytest.mark.parametrize("discipline", ["fair", "fifo"])
-def test_those_in_line_and_those_that_share_feel_it_too(discipline: str) -> None:
-    # Two of 4 GiB; a quarter of the rate, by two spells at once, from 3 to 7. fair: 1 GiB each is
-    # moved by 3, 0.5 by 7, the last 2.5 end at 12. fifo: 2 by 3, 1 by 7, done at 8; then 4 s.
-    node = Node((Gpu(8.0),), disk=Link(1.0, discipline))
-    slow = (SlowLink(3.0, 0, "disk", 0.5, 4.0), SlowLink(3.0, 0, "disk", 0.5, 4.0))
-    sim = start(Cluster(node, (model("a"), model("b"))), [(0.0, 0), (0.0, 1)], Faults(slow=slow))
-    at = [12.0, 12.0] if discipline == "fair" else [8.0, 12.0]
-    assert starts(sim) == [pytest.approx(t) for t in at]
-    assert sim.state.link[0]["busy_s"][0] == pytest.approx(11.0)
-
-
-@pytest.mark.parametrize("discipline", ["fair", "fifo"])
-def test_a_load_in_one_go_feels_a_slow_link_that_it_passes_through(discipline: str) -> None:
-    # Disk 2, PCIe 1 GiB/s: 1 GiB a second from 1 on. PCIe at a fifth from 2 to 7 moves 1, rest 2.
-    node = Node((Gpu(8.0),), disk=Link(2.0, discipline), pcie=Link(1.0), loading="pipelined")
-    slow = (SlowLink(2.0, 0, "pcie", 0.2, 5.0),)
-    sim = start(Cluster(node, (model(),)), [(0.0, 0)], Faults(slow=slow))
-    assert starts(sim) == [pytest.approx(9.0)]
-
-
-def test_loads_and_batches_take_their_factors() -> None:
-    # (1 + 4 + 0.5) s x 3 to start; 2 s x 0.5 of service, or 4 s x 0.5 for the batch of three.
-    node = Node((Gpu(8.0),), disk=Link(1.0))
-    a = model(warmup_s=0.5, alpha_s=1.0, beta_s=1.0, max_batch=3)
-    faults = Faults(load_factors=(3.0,), service_factors=(0.5,))
-    sim = start(Cluster(node, (a,)), [(0.0, 0), (50.0, 0)] + [(50.5, 0)] * 3, faults)
-    give(sim, max_instances=1)
-    result = ended(sim)
-    assert result.outcome.start_s.tolist() == [16.5, 50.0, 51.0, 51.0, 51.0]
-    assert result.outcome.finish_s.tolist() == [17.5, 51.0, 53.0, 53.0, 53.0]
-    assert sim.state.rows[0]["load_s"] == 16.5
-
-
-def test_factors_follow_their_quantiles_and_not_what_else_happens() -> None:
-    a = model(alpha_s=1.0)
-    factors = (0.5, 1.0, 4.0)
-    faults = Faults(load_factors=factors, service_factors=factors, seed=3)
-    node = Node((Gpu(8.0),))
-    calls = [(10.0 * k, 0) for k in range(900)]
-    runs = []
-    for keep_s in (INF, 0.0):
-        sim = start(Cluster(node, (a,)), calls, faults, until_s=1e5)
-        give(sim, keep_alive_s=keep_s)
-        seen = ended(sim).outcome
-        runs.append(seen.finish_s - seen.start_s)
-    assert np.allclose(runs[0], runs[1], atol=1e-9)  # the same luck for both
-    # linear between the quantiles: mean (0.75 + 2.5) / 2, half of them below 1
-    assert np.mean(runs[0]) == pytest.approx(1.625, abs=0.12)
-    assert np.mean(runs[0] <= 1.0 + 1e-9) == pytest.approx(0.5, abs=0.06)
-    loads = seen.start_s - np.array([t for t, _ in calls])
-    assert np.quantile(loads, [0.0, 0.5, 1.0]) == pytest.approx(factors, abs=0.3)
-    assert abs(np.corrcoef(loads, runs[1])[0, 1]) < 0.15
-
-
-def test_lognormal_quantiles_have_median_one_and_the_spread_asked_for() -> None:
-    factors = np.log(lognormal_factors(0.3))
-    assert factors[20] == 0.0 and np.allclose(factors, -factors[::-1])
-    assert factors.std() == pytest.approx(0.3, rel=0.03)
-    assert lognormal_factors(0.0) == ()
-
-
-def test_a_policy_sees_what_was_so_a_while_ago() -> None:
-    # A call every 4 s from 1 on; ticks of 10 s, telemetry 15 s late: at 30 it sees the sample of
-    # 10, with the three calls of 1, 5 and 9.
-    policy, cluster = Listener(), Cluster(nodes(), (model(),))
-    calls = [1.0 + 4.0 * k for k in range(20)]
-    run(policy, cluster, calls, Faults(telemetry_delay_s=15.0))
-    expected = [(0, 0, 0), (10, 10, 0), (20, 20, 0), (30, 20, 3), (40, 20, 5), (50, 20, 8)]
-    assert [s[:3] for s in policy.seen[:6]] == expected
-    run(policy, cluster, calls, None)
-    assert [s[:3] for s in policy.seen[:3]] == [(0, 0, 0), (10, 0, 3), (20, 0, 5)]
-
-
-def test_a_lost_sample_leaves_the_last_one_standing() -> None:
-    policy, cluster = Listener(1.0), Cluster(nodes(), (model(),))
-    run(policy, cluster, [0.25 + k for k in range(100)], Faults(telemetry_loss=0.5, seed=8))
-    ages = np.array([age for _, age, _, _ in policy.seen])
-    for now, age, arrivals, _ in policy.seen:
-        assert arrivals == now - age
-    assert set(np.diff(ages)) <= {1.0} | {-a for a in ages} | {0.0}  # one older, or fresh
-    assert np.mean(ages == 0.0) == pytest.approx(0.5, abs=0.15)
 
 
 def test_an_episode_is_drawn_from_its_generator_alone() -> None:

@@ -4,18 +4,18 @@ Units: seconds, GiB.
 """
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from by_hand import order, workload
+from gpu_checks import speeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_clusters import QUICK
-from table_checks import check_row, speeds
+from table_checks import check_row
 
 from stoker.agents.build import build_cluster
-from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.live import LiveEngine
 from stoker.envs.cluster.simulation import Simulation
@@ -39,13 +39,9 @@ def run(
     functions: list[Function], calls: list[tuple[float, int]], gpus: tuple[Gpu, ...] = (PROCESSOR,),
     rules: Rules | None = None, service_s: list[float] | None = None, **orders: Any,
 ) -> Simulation:  # fmt: skip
-    names = tuple(f.name for f in functions)
-    arrival, which = np.array([t for t, _ in calls]), np.array([f for _, f in calls], np.int32)
-    service = None if service_s is None else np.array(service_s)
-    workload = Workload(arrival, which, names, 1e6, service)
-    sim = Simulation([Cluster(Node(gpus), tuple(functions))], [workload], rules)
-    n = len(functions)
-    sim.apply(Decision(**{k: np.broadcast_to(np.asarray(v), (1, n)) for k, v in orders.items()}))
+    cluster = Cluster(Node(gpus), tuple(functions))
+    sim = Simulation([cluster], [workload(cluster, calls, service_s=service_s)], rules)
+    order(sim, **orders)
     sim.run()
     check_row(sim, 0)
     return sim
@@ -205,110 +201,6 @@ def test_work_done_is_the_time_that_the_gpu_is_busy() -> None:
     work_s = services("exponential", n, 3)
     sim = run([model()], poisson(0.8, n, 4), rules=AT_ONCE, service_s=work_s.tolist())
     assert sim.result().bill.gpu_busy_s == pytest.approx(work_s.sum(), rel=1e-9)
-
-
-def part(name: str, fraction: float, **changes: Any) -> Function:
-    return model(name, gpu_fraction=fraction, **changes)
-
-
-def test_fractions_that_add_up_to_one_fit_and_a_third_half_waits() -> None:
-    three = [part(name, 0.5, runtime_s=1.0) for name in "abc"]
-    sim = run(three, [(0.0, 0), (0.0, 1), (0.5, 2)], (Gpu(80.0, sharing="spatial"),))
-    # c takes the place of a (least recently used), idle at 3, and is ready at 4.
-    assert sim.result().outcome.start_s.tolist() == [1.0, 1.0, 4.0]
-    assert sim.result().counters["evictions"] == 1
-
-
-def test_ten_tenths_fit_and_an_eleventh_is_refused() -> None:
-    functions = [part(f"f{k}", 0.1) for k in range(11)]
-    calls = [(0.0, k) for k in range(11)]
-    sim = run(functions, calls, (Gpu(80.0, sharing="spatial"),), AT_ONCE)
-    assert sim.result().outcome.tier.tolist() == [1] * 10 + [2]
-    assert sim.result().counters["evictions"] == 0  # all of them work
-
-
-def test_a_newcomer_goes_where_its_fraction_is_free_though_another_gpu_has_more_memory() -> None:
-    gpus = (Gpu(80.0, sharing="spatial"), Gpu(8.0, sharing="spatial"))
-    sim = run([part("a", 0.7), part("b", 0.7)], [(0.0, 0), (9.0, 1), (20.0, 0), (20.0, 1)], gpus)
-    assert sim.result().counters["loads_disk"] == 2
-    assert sim.state.gpu[0]["resident"].tolist() == [1, 1]
-
-
-def test_nothing_leaves_for_a_fraction_if_that_cannot_make_enough_room() -> None:
-    # a (0.4) is idle, b (0.4) works until 10: c (0.7) needs both, and waits for b.
-    shapes = (("a", 0.4, 1.0), ("b", 0.4, 10.0), ("c", 0.7, 1.0))
-    three = [replace(part(name, share), alpha_s=s) for name, share, s in shapes]
-    calls = [(0.0, 0), (0.0, 1), (2.0, 2), (3.0, 0)]
-    sim = run(three, calls, (Gpu(80.0, sharing="spatial"),))
-    assert sim.result().outcome.start_s.tolist() == [0.0, 0.0, 10.0, 3.0]
-    assert sim.result().counters["evictions"] == 2
-
-
-@pytest.mark.parametrize("eviction", ["lru", "greedy_dual", "landlord", "score", "hazard"])
-def test_a_fraction_is_made_free_under_every_kind_of_eviction(eviction: str) -> None:
-    functions = [part(f"f{k}", 0.25) for k in range(8)]
-    calls = [(10.0 * k, k % 8) for k in range(40)]
-    sim = run(functions, calls, (Gpu(80.0, sharing="spatial"),), Rules(eviction=eviction))
-    assert np.all(np.isfinite(sim.result().outcome.start_s))
-    assert sim.state.gpu[0, 0]["resident"] == 4
-
-
-def test_a_prewarm_takes_a_free_fraction_only() -> None:
-    gpu = Gpu(80.0, sharing="spatial")
-    workload = Workload(np.zeros(1), np.zeros(1, np.int32), ("a", "b"), 99.0)
-    cluster = Cluster(Node((gpu,)), (part("a", 0.6), part("b", 0.6)))
-    sim = Simulation([cluster], [workload], Rules())
-    sim.run(9.0)
-    sim.apply(Decision(prewarm=np.array([[0, 1]])))
-    assert sim.state.fn[0]["n"].tolist() == [1, 0]
-    assert sim.result().counters["refused"] == 1
-
-
-def test_service_on_a_fraction_is_what_the_spec_says_and_interference_none_adds_nothing() -> None:
-    calls = [(0.0, 0), (0.5, 1)]
-    assert ends(run([part("a", 0.5), part("b", 0.5)], calls, (Gpu(8.0, sharing="spatial"),))) == [
-        2.0, 2.5,
-    ]  # fmt: skip
-
-
-def test_linear_interference_is_that_of_the_formula() -> None:
-    # a: 1 + 0.5 * 0.4 + 2 * 0.2 + 0.25 * 0.8 + 1 * 0.1 = 1.9
-    # b: 1 + 0.5 * 0.2 + 2 * 0.4 + 0.25 * 0.1 + 1 * 0.8 = 2.725
-    gpu = Gpu(
-        8.0, sharing="spatial", interference="linear", coefficients=(0.5, 2.0, 0.25, 1.0, 1.0)
-    )
-    a = part("a", 0.5, compute_util=0.4, memory_util=0.8)
-    b = part("b", 0.5, compute_util=0.2, memory_util=0.1)
-    got = ends(run([a, b], [(0.0, 0), (1.0, 1)], (gpu,)))
-    # a has 1 s left at 1 and ends at 2.9; b has done 1.9 / 2.725 of its 2 s and runs alone.
-    assert got == pytest.approx([2.9, 2.9 + 2.0 - 1.9 / 2.725])
-
-
-def test_interference_below_one_counts_as_none() -> None:
-    gpu = Gpu(
-        8.0, sharing="spatial", interference="linear", coefficients=(-1.0, 0.0, 0.0, 0.0, 1.0)
-    )
-    busy = {"compute_util": 0.5, "memory_util": 0.5}
-    two = [part("a", 0.5, **busy), part("b", 0.5, **busy)]
-    assert ends(run(two, [(0.0, 0), (0.0, 1)], (gpu,))) == [2.0, 2.0]
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "slowdown"),
-    [
-        ((0.8, 0.2), (0.2, 0.8), 1.0),  # complementary: neither is exceeded
-        ((0.8, 0.2), (0.8, 0.2), 1.6),  # compute 1.6
-        ((0.1, 0.9), (0.3, 0.6), 1.5),  # memory 1.5
-    ],
-)
-def test_excess_slows_all_by_what_they_ask_too_much(
-    one: tuple[float, float], other: tuple[float, float], slowdown: float
-) -> None:
-    gpu = Gpu(8.0, sharing="spatial", interference="excess")
-    a = part("a", 0.5, compute_util=one[0], memory_util=one[1])
-    b = part("b", 0.5, compute_util=other[0], memory_util=other[1])
-    both = ends(run([a, b], [(0.0, 0), (0.0, 1)], (gpu,)))
-    assert both == pytest.approx([2.0 * slowdown, 2.0 * slowdown])
 
 
 def test_many_batches_at_once_make_the_tables_grow() -> None:

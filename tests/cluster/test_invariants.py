@@ -4,21 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from book_checks import check_books, check_service_times
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_clusters import (
-    AT_ONCE,
-    FAR_S,
-    LONG,
-    QUICK,
-    Case,
-    Orders,
-    cases,
-    decide,
-    faulty,
-    rules,
-)
-from table_checks import check_books, check_row, check_service_times
+from small_clusters import AT_ONCE, FAR_S, LONG, QUICK, Case, Orders, cases, decide, faulty, rules
+from table_checks import check_row
 
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Rules

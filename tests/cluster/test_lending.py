@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from by_hand import order
 from test_layers import counters, model, node
-from test_mechanisms import order, start, times
+from test_mechanisms import start, times
 
 from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.live import LiveEngine

@@ -6,44 +6,26 @@ Units: seconds, GiB, GiB/s.
 import math
 from typing import Any
 
+import by_hand
 import numpy as np
 import pytest
+from by_hand import model, order, starts
 
 from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.simulation import Simulation
-from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Rules
-from stoker.envs.workload.workload import Workload
+from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node
 
 INF = math.inf
 COLD, HOST = 1, 3
-
-
-def model(name: str, gib: float = 4.0, **changes: Any) -> Function:
-    return Function(name, gib, gib, **changes)
 
 
 def start(
     node: Node, functions: list[Function], calls: list[tuple[float, int]], **orders: Any
 ) -> Simulation:
     """A simulation under standing orders given a value each, for all functions alike or each."""
-    calls = sorted(calls)
-    names = tuple(f.name for f in functions)
-    workload = Workload(
-        np.array([t for t, _ in calls], float),
-        np.array([f for _, f in calls], np.int32),
-        names,
-        1e6,
-    )
-    sim = Simulation([Cluster(node, tuple(functions))], [workload], Rules())
-    n = len(functions)
-    sim.apply(Decision(**{k: np.broadcast_to(np.asarray(v), (1, n)) for k, v in orders.items()}))
+    sim = by_hand.start(Cluster(node, tuple(functions)), calls)
+    order(sim, **orders)
     return sim
-
-
-def starts(sim: Simulation) -> list[float]:
-    sim.run()
-    found: list[float] = sim.result().outcome.start_s.tolist()
-    return found
 
 
 def gpus(n: int = 1, gib: float = 40.0) -> tuple[Gpu, ...]:

@@ -11,7 +11,8 @@ from small_clusters import AT_ONCE, ON_BACKEND, QUICK, Case, Orders, cases, rule
 from table_checks import check_row
 
 from stoker.envs.cluster.decision import Decision
-from stoker.envs.cluster.live import Drop, LiveEngine, Load, Reject, Run
+from stoker.envs.cluster.live import LiveEngine
+from stoker.envs.cluster.live_effects import Drop, Load, Reject, Run
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Rules
 

@@ -21,7 +21,7 @@ def check_lanes(sim: Simulation) -> None:
     """Every lane that is not free serves a ready instance; what is idle holds no block."""
     state, row = sim.state, sim.state.rows[0]
     assert state.lanes is not None
-    lane, inst = state.lanes.tables["lane"][0], state.inst[0]
+    lane, inst = state.lanes.lane[0], state.inst[0]
     mine = np.flatnonzero(inst["state"] == 2)
     mine = mine[state.fn[0]["llm"][inst["fn"][mine]] >= 0]
     assert sorted(inst["lane"][mine].tolist()) == sorted(np.flatnonzero(held(lane, row)).tolist())

@@ -153,7 +153,8 @@ def test_replicas_are_added_and_the_one_with_least_to_do_is_next() -> None:
 def test_what_can_never_be_served_is_dropped_at_once() -> None:
     """256 blocks of 16 in half a GiB of Llama-3-8B's 128 KiB a token: 4,096 tokens."""
     calls = [
-        (0.0, 0, 0, 10), (0.0, 0, 10, 0), (1.0, 0, 4000, 97), (1.0, 0, 90, 10), (2.0, 0, 3000, 2000),
+        (0.0, 0, 0, 10), (0.0, 0, 10, 0), (1.0, 0, 4000, 97), (1.0, 0, 90, 10),
+        (2.0, 0, 3000, 2000),
     ]  # fmt: skip
     f = llama(0.5, max_tokens=4096)
     assert kv_gib(LLAMA, 256, BLOCK) == 0.5
@@ -179,9 +180,7 @@ def test_an_llm_over_two_gpus_holds_its_share_on_each() -> None:
     figures = calibration.profile(profile).figures
     weights_gib = 2 * (figures["weight_bytes"] + figures["embedding_bytes"]) / GIB
     assert f.gpus == 2 and f.device_gib == pytest.approx(weights_gib + 8.0)
-    sim = Simulation(
-        [Cluster(Node((Gpu(80.0), Gpu(80.0))), (f,))], [traffic([(0.0, 0, 100, 3)])]
-    )
+    sim = Simulation([Cluster(Node((Gpu(80.0), Gpu(80.0))), (f,))], [traffic([(0.0, 0, 100, 3)])])
     sim.run()
     assert sim.state.gpu[0]["used"].tolist() == [round(f.device_gib / 2 * GIB)] * 2
     assert sim.result().outcome.tier.tolist() == [WARM]

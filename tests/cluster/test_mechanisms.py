@@ -6,10 +6,11 @@ Units: seconds, GiB, GiB/s.
 import math
 from typing import Any
 
+import by_hand
 import numpy as np
 import pytest
+from by_hand import model, order
 
-from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Rules
@@ -22,23 +23,10 @@ GIB = 2**30
 WARM, COLD, HOST, PEER = 0, 1, 3, 5
 
 
-def model(name: str, gib: float = 4.0, **changes: Any) -> Function:
-    return Function(name, gib, gib, **changes)
-
-
 def start(
     node: Node, functions: list[Function], calls: list[tuple[float, int]], **rules: Any
 ) -> Simulation:
-    calls = sorted(calls)
-    names = tuple(f.name for f in functions)
-    at, which = np.array([t for t, _ in calls], float), np.array([f for _, f in calls], np.int32)
-    cluster = Cluster(node, tuple(functions))
-    return Simulation([cluster], [Workload(at, which, names, 1e5)], Rules(**rules))
-
-
-def order(sim: Simulation, **orders: Any) -> None:
-    n = sim.state.fn.shape[1]
-    sim.apply(Decision(**{k: np.broadcast_to(np.asarray(v), (1, n)) for k, v in orders.items()}))
+    return by_hand.start(Cluster(node, tuple(functions)), calls, until_s=1e5, **rules)
 
 
 def times(sim: Simulation, which: str = "start_s") -> list[float]:

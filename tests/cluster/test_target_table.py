@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from by_hand import model
 
 from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.errors import SpecError
@@ -16,10 +17,6 @@ from stoker.envs.cluster.spec import Cluster, Function, Gpu, Node
 from stoker.envs.cluster.target_table import legalize_targets
 from stoker.envs.cluster.targets import Targets
 from stoker.envs.workload.workload import Workload
-
-
-def model(name: str, gib: float = 4.0, **changes: Any) -> Function:
-    return Function(name, gib, gib, **changes)
 
 
 def gpus(*gib: float, kinds: str = "", **changes: Any) -> Node:

@@ -4,19 +4,23 @@ Units: seconds, GiB.
 """
 
 import math
+from functools import partial
 from typing import Any
 
+import by_hand
 import numpy as np
 import pytest
+from by_hand import starts
 
 from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.live import LiveEngine
 from stoker.envs.cluster.simulation import Simulation
-from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Rules
+from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node
 from stoker.envs.cluster.targets import Targets
 from stoker.envs.workload.workload import Workload
 
 INF = math.inf
+start = partial(by_hand.start, until_s=1000.0)
 WARM, COLD, DROPPED, HOST = 0, 1, 2, 3
 NO_CALLS: list[tuple[float, int]] = []
 
@@ -29,14 +33,6 @@ def model(name: str, gib: float = 4.0, **changes: Any) -> Function:
 def gpus(*gib: float, kinds: str = "", **changes: Any) -> Node:
     named = kinds or "g" * len(gib)
     return Node(tuple(Gpu(s, kind=k) for s, k in zip(gib, named, strict=True)), **changes)
-
-
-def start(
-    cluster: Cluster, calls: list[tuple[float, int]], *, until_s: float = 1000.0, **rules: Any
-) -> Simulation:
-    names = tuple(f.name for f in cluster.functions)
-    at, which = np.array([t for t, _ in calls], float), np.array([f for _, f in calls], np.int32)
-    return Simulation([cluster], [Workload(at, which, names, until_s)], Rules(**rules))
 
 
 def aim(
@@ -54,12 +50,6 @@ def where(sim: Simulation, f: int) -> list[int]:
     inst = sim.state.inst[0]
     there = ((inst["state"] == 1) | (inst["state"] == 2)) & (inst["fn"] == f)
     return sorted(inst["gpu"][there].tolist())
-
-
-def starts(sim: Simulation) -> list[float]:
-    sim.run()
-    found: list[float] = sim.result().outcome.start_s.tolist()
-    return found
 
 
 def counters(sim: Simulation) -> dict[str, int]:
@@ -153,61 +143,6 @@ def test_a_table_replaces_the_one_before() -> None:
     sim.run(5.0)
     aim(sim, [0], {"keep_alive_s": 0.0}, gpu=1, min=1)
     assert where(sim, 0) == [1] and where(sim, 1) == []
-
-
-def test_shares_follow_the_weights_among_those_that_can_take_work() -> None:
-    # One call every 2 s, 1 s of work: start tags (A 3, B 1) 0 0 1/3 2/3 | 1 1 ...: A B A A.
-    calls = [(10.0 + 2.0 * k, 0) for k in range(12)]
-    sim = start(Cluster(gpus(4.0, 4.0), (model("a", alpha_s=1.0),)), calls)
-    aim(sim, [0, 0], gpu=[0, 1], min=1, max=1, weight=[3.0, 1.0])
-    sim.run()
-    on = sim.state.inst[0]["gpu"][sim.state.req[0]["inst"]]
-    assert on.tolist() == [0, 1, 0, 0] * 3
-
-
-def test_the_other_takes_what_the_first_cannot_and_nobody_catches_up() -> None:
-    # GPU 0 takes the first call and works until 15; GPU 1 takes the next, whatever the weights say.
-    # At 16 GPU 0 is next, and once again the order is A B A A, not a burst on GPU 0.
-    a = model("a", alpha_s=5.0)
-    calls = [(10.0, 0), (11.0, 0)] + [(30.0 + 10.0 * k, 0) for k in range(8)]
-    sim = start(Cluster(gpus(4.0, 4.0), (a,)), calls)
-    aim(sim, [0, 0], gpu=[0, 1], min=1, max=1, weight=[3.0, 1.0])
-    sim.run()
-    on = sim.state.inst[0]["gpu"][sim.state.req[0]["inst"]]
-    assert on.tolist() == [0, 1] + [0, 0, 0, 1] * 2
-
-
-def test_a_target_without_weight_comes_last() -> None:
-    calls = [(10.0, 0), (10.0, 0), (30.0, 0), (50.0, 0)]
-    sim = start(Cluster(gpus(4.0, 4.0), (model("a", alpha_s=5.0),)), calls)
-    aim(sim, [0, 0], gpu=[0, 1], min=1, max=1, weight=[0.0, 1.0])
-    sim.run()
-    on = sim.state.inst[0]["gpu"][sim.state.req[0]["inst"]]
-    assert on.tolist() == [1, 0, 1, 1]
-
-
-def test_shares_count_requests_not_batches() -> None:
-    # Batches of 3 on one side count thrice: weights 1 and 1, all at once 3 + 1 + ... by hand:
-    # at 10 three wait: A takes 3 (finish tag 3); single calls at 20, 30, 40 go to B (tags 0 1 2),
-    # that at 50 finds both at 3: A.
-    calls = [(10.0, 0)] * 3 + [(20.0, 0), (30.0, 0), (40.0, 0), (50.0, 0)]
-    a = model("a", alpha_s=1.0, max_batch=3)
-    sim = start(Cluster(gpus(4.0, 4.0), (a,)), calls)
-    orders = {"min_batch": 3, "batch_wait_s": 0.5}
-    aim(sim, [0, 0], orders, gpu=[0, 1], min=1, max=1, weight=1.0)
-    sim.run()
-    on = sim.state.inst[0]["gpu"][sim.state.req[0]["inst"]]
-    assert on.tolist() == [0, 0, 0, 1, 1, 1, 0]
-
-
-def test_shares_hold_where_requests_have_instances_of_their_own() -> None:
-    calls = [(10.0 + 2.0 * k, 0) for k in range(4)]
-    rules = {"scale_out": "per_request", "overload": "drop"}
-    sim = start(Cluster(gpus(4.0, 4.0), (model("a", alpha_s=1.0),)), calls, **rules)
-    aim(sim, [0, 0], gpu=[0, 1], min=1, max=1, weight=[3.0, 1.0])
-    sim.run()
-    on = sim.state.inst[0]["gpu"][sim.state.req[0]["inst"]]
-    assert on.tolist() == [0, 1, 0, 0]
 
 
 def test_an_instance_over_two_gpus_is_pinned_on_both_and_needs_both_named() -> None:

@@ -9,18 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from by_hand import model, order, start, starts
 
-from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.errors import SpecError
-from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import (
     Cluster,
-    Function,
     Gpu,
     Link,
     Node,
     Objective,
-    Rules,
     Service,
 )
 from stoker.envs.cluster.startup import serverlessllm
@@ -28,30 +25,6 @@ from stoker.envs.workload.workload import Workload
 
 INF = math.inf
 WARM, COLD, HOST = 0, 1, 3
-
-
-def model(name: str, gib: float = 4.0, **changes: Any) -> Function:
-    return Function(name, gib, gib, **changes)
-
-
-def start(
-    cluster: Cluster, calls: list[tuple[float, int]], *, until_s: float = 1e6, **rules: Any
-) -> Simulation:
-    calls = sorted(calls)
-    names = tuple(f.name for f in cluster.functions)
-    at, which = np.array([t for t, _ in calls], float), np.array([f for _, f in calls], np.int32)
-    return Simulation([cluster], [Workload(at, which, names, until_s)], Rules(**rules))
-
-
-def order(sim: Simulation, **orders: Any) -> None:
-    n = sim.state.fn.shape[1]
-    sim.apply(Decision(**{k: np.broadcast_to(np.asarray(v), (1, n)) for k, v in orders.items()}))
-
-
-def starts(sim: Simulation) -> list[float]:
-    sim.run()
-    found: list[float] = sim.result().outcome.start_s.tolist()
-    return found
 
 
 def test_the_slowest_link_decides_a_pipelined_load() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stoker.envs.cluster.decision import Capabilities, Decision, Snapshot
-from stoker.envs.cluster.live import Drop, Effect, Load, Reject, Run
+from stoker.envs.cluster.live_effects import Drop, Effect, Load, Reject, Run
 from stoker.runtime.clock import VirtualClock
 from stoker.runtime.messages import Reply
 from stoker.runtime.process import OrderFailed, WorkerDied

@@ -20,8 +20,6 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
-
 from stoker.envs.cluster.jit import address_of, njit
 from stoker.envs.cluster.llm.engine import enqueue, finish_batch, form, plan_batch
 from stoker.envs.cluster.llm.lane_table import CUT, END, lane_at
@@ -56,9 +54,7 @@ def _form(s, t):
 @njit
 def _cut(s, t):
     if s["steps"] > 1 and looks_out(s):
-        s["steps"], s["total_s"], s["first_s"], s["last_s"] = shorten(
-            s, s["steps"], t - s["began"]
-        )
+        s["steps"], s["total_s"], s["first_s"], s["last_s"] = shorten(s, s["steps"], t - s["began"])
 
 
 def _turn(lanes: int, k: int, kind: int, t: float) -> int:
@@ -70,7 +66,7 @@ def _turn(lanes: int, k: int, kind: int, t: float) -> int:
         _cut(s, t)
     else:
         _form(s, t)
-    return np.int64(0)
+    return 0
 
 
 @cache

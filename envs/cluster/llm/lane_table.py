@@ -25,22 +25,20 @@ OWN = [
     ("inbox_head", "i8"), ("inbox_tail", "i8"),
     ("began", "f8"), ("steps", "i8"), ("total_s", "f8"), ("first_s", "f8"), ("last_s", "f8"),
 ]  # fmt: skip
-LANE = np.dtype([(name, ROW[name]) for name in ROW.names or ()] + OWN, align=True)
+LANE: Any = np.dtype([(name, ROW[name]) for name in ROW.names or ()] + OWN, align=True)
 """A replica, whose instance it is, requests that wait to be let in, and the batch that runs:
 iterations, time of all, of the first and of the last. Events with another `stamp` are void.
 
 The first lanes of a row are patterns, one an LLM function; a live instance takes a free one and
 copies its function's."""
-TABLES = ("req", "queue", "run", "batch")
-"""Fields that hold addresses, which a lane keeps whoever takes it."""
 COPIED_FROM, COPIED_END = (LANE.fields[name][1] // 8 for name in ("reqs", "inst"))
-"""Words that are copied from a pattern: all of a replica but its tables."""
+"""Words that are copied from a pattern: all of a replica but its tables, which a lane keeps."""
 
 lane_at = reference(LANE)
 
 
 @intrinsic
-def take_turn(typingctx: Any, code: Any, lanes: Any, k: Any, kind: Any, t: Any) -> Any:
+def _call(typingctx: Any, code: Any, lanes: Any, k: Any, kind: Any, t: Any) -> Any:
     """Call the code at an address (lane.py) on lane k of a table."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -49,3 +47,6 @@ def take_turn(typingctx: Any, code: Any, lanes: Any, k: Any, kind: Any, t: Any) 
         return builder.call(builder.inttoptr(args[0], kind_of.as_pointer()), args[1:])
 
     return types.int64(*[types.int64] * 4, types.float64), codegen
+
+
+take_turn: Any = _call

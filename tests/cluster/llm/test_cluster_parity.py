@@ -26,9 +26,10 @@ SCHEDULERS = ("sarathi", "vllm", "orca", "request_level", "fastserve", "vtc")
 def test_one_warm_instance_is_a_replica(asked: dict[str, Any]) -> None:
     figures = calibration.profile(asked["profile"]).figures
     block_bytes = figures["tp"] * figures["kv_token_bytes"] * asked["block_size"]
+    kv_gib = block_bytes * asked["num_blocks"] / GIB
     same = ("profile", "scheduler", "token_budget", "block_size", "max_batch", "max_tokens")
     llm = Llm(
-        **{name: asked[name] for name in same}, kv_gib=block_bytes * asked["num_blocks"] / GIB, requests=1000,
+        **{name: asked[name] for name in same}, kv_gib=kv_gib, requests=1000,
         watermark=asked["watermark"], preset=asked["preset"],
     )  # fmt: skip
     f = llm_function("f0", llm)
@@ -36,8 +37,9 @@ def test_one_warm_instance_is_a_replica(asked: dict[str, Any]) -> None:
     w = Workload(
         asked["arrival_s"] + 1.0, np.zeros(n, np.int32), ("f0",), HORIZON_S,
         prompt_tokens=asked["prompt_tokens"], output_tokens=asked["output_tokens"],
+        client=asked["client"],
     )  # fmt: skip
-    alone = replay.llm_replica(**{**asked, "client": None, "arrival_s": w.arrival_s})
+    alone = replay.llm_replica(**{**asked, "arrival_s": w.arrival_s})
     sim = Simulation([Cluster(Node((Gpu(1000.0),) * f.gpus), (f,))], [w])
     sim.apply(Decision(prewarm=np.ones((1, 1), int), keep_alive_s=np.full((1, 1), np.inf)))
     sim.run()
