@@ -8,7 +8,6 @@ Units: seconds, GiB, GiB/s, dollars.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -18,6 +17,8 @@ import numpy as np
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
+from stoker.agents.build_functions import map_functions, mapping_profile
+from stoker.agents.build_llm import llm_hardware
 from stoker.baselines.base import Policy
 from stoker.baselines.registry import load_policy
 from stoker.envs import workload as traffic
@@ -27,12 +28,6 @@ from stoker.envs.cluster.faults import draw as draw_faults
 from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Objective
 from stoker.envs.workload import Workload, to_gpu
 
-MAPPINGS = ("lognormal", "catalogue", "table")
-LAYERS = {
-    "runtime": "", "sandbox_s": 0.0, "runtime_gib": 0.0, "sandbox_gib": 0.0,
-    "lend_after_s": math.inf, "lent_s": 0.0,
-}  # fmt: skip
-"""Fields of a function that a scenario may set for all mapped ones, and what they are if not."""
 PARTS = ("all", "train", "validation", "test", "later")
 ConfigNode = DictConfig | Mapping[str, Any]
 
@@ -146,19 +141,21 @@ def build_cluster(
         gpus = tuple(_build(f"cluster.gpus[{i}]", Gpu, gpu) for i, gpu in enumerate(node["gpus"]))
         pcie = _build("cluster.pcie", Link, node["pcie"] or {})
         hardware = Node(gpus, node["host_gib"], node["host_price_usd_gib_h"], disk, pcie)
+    elif scenario["mapping"] == "llm":
+        hardware = llm_hardware(node, scenario, node["host_gib"], disk)
     else:
         device_gib = traffic.memory_ratio(workload, functions, scenario["ratio"])
         hardware = to_gpu.node(
             device_gib / count, gpu=node["gpu"], pooled=node["pooled"], host_gib=node["host_gib"],
             disk=disk,
         )  # fmt: skip
-        hardware = replace(hardware, host_price_usd_gib_h=node["host_price_usd_gib_h"])
+    hardware = replace(hardware, host_price_usd_gib_h=node["host_price_usd_gib_h"])
     return Cluster(
         (_complete(hardware, node),) * count,
         functions,
         _build("cluster.objective", Objective, node["objective"]),
         first_bin_s=node["first_bin_s"] / scenario["compress"],
-        profile=scenario["profile"] or _mapping_profile(scenario["mapping"]),
+        profile=scenario["profile"] or mapping_profile(scenario),
     )
 
 
@@ -222,35 +219,6 @@ def plain(node: ConfigNode) -> dict[str, Any]:
     return dict(node)
 
 
-def map_functions(
-    workload: Workload, table: tuple[Function, ...], scenario: Mapping[str, Any], seed: int
-) -> tuple[Function, ...]:
-    """Take the functions of the workload's own table, or map them to models."""
-    mapping = scenario["mapping"]
-    if mapping not in MAPPINGS:
-        raise SpecError("scenario.mapping", mapping, " | ".join(MAPPINGS))
-    layers = _layers(scenario.get("layers") or {})
-    if mapping == "table":
-        if layers:
-            raise SpecError("scenario.layers", dict(layers), "{}: the workload's table has them")
-        if not table:
-            raise SpecError("scenario.mapping", mapping, "a workload with functions_path")
-        by_name = {function.name: function for function in table}
-        return tuple(by_name[name] for name in workload.names)
-    draw = to_gpu.lognormal if mapping == "lognormal" else to_gpu.catalogue
-    functions = draw(workload, np.random.default_rng([seed, 2]))
-    slack_s = float(scenario["slo_slack_s"])
-    return tuple(replace(f, slo_s=f.alpha_s + f.beta_s + slack_s, **layers) for f in functions)
-
-
-def _layers(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the layers of a scenario, and leave out what is as it is anyway."""
-    for name in asked:
-        if name not in LAYERS:
-            raise SpecError(f"scenario.layers.{name}", asked[name], " | ".join(LAYERS))
-    return {name: value for name, value in asked.items() if value != LAYERS[name]}
-
-
 def _draw_functions(workload: Workload, share: float, seed: int) -> Workload:
     """Keep a share of the functions, drawn anew for every seed."""
     if not 0.0 < share <= 1.0:
@@ -262,10 +230,6 @@ def _draw_functions(workload: Workload, share: float, seed: int) -> Workload:
     kept = np.sort(rng.permutation(count)[: max(round(share * count), 1)])
     source = f"{workload.source}; {len(kept)} of them drawn by seed"
     return replace(workload.select(kept), source=source)
-
-
-def _mapping_profile(mapping: str) -> str:
-    return "the workload's own table" if mapping == "table" else to_gpu.profile(mapping)
 
 
 def _located(path: str | None, name: str) -> Path:

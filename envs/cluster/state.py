@@ -5,14 +5,11 @@ Shapes: B rows, F functions (of the largest row), I instance slots, G GPUs, N re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.events import FAULT as FAULT_EVENT
 from stoker.envs.cluster.events import KIND_BITS
 from stoker.envs.cluster.faults import LOAD_STREAM, SERVICE_STREAM, Faults
@@ -26,6 +23,7 @@ from stoker.envs.cluster.fill import (
 from stoker.envs.cluster.noise import FACTORS
 from stoker.envs.cluster.row import ROW
 from stoker.envs.cluster.rules.params import DEFAULTS
+from stoker.envs.cluster.size import Size
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.envs.cluster.tables import (
     CF,
@@ -79,43 +77,6 @@ STRIDED = (
     "hybrid", "scratch", "store", "kept", "target", "layer", "slowed",
 )  # fmt: skip
 """Tables that have a part for every row."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """Room of a row's tables."""
-
-    functions: int
-    nodes: int
-    gpus: int
-    kinds: int
-    families: int
-    images: int
-    llms: int
-    llm_batch: int
-
-    @classmethod
-    def of(cls, clusters: Sequence[Cluster], functions: int = 0, gpus: int = 0) -> Size:
-        """Room for each of some clusters, and at least for so many functions and GPUs."""
-        images = max(len(c.images) for c in clusters)
-        return cls(
-            max(functions, *(len(c.functions) for c in clusters)),
-            max(len(c.all_nodes) for c in clusters),
-            max(gpus, *(len(c.gpus) for c in clusters)),
-            max(len(c.kinds) for c in clusters),
-            max(len(c.families) for c in clusters),
-            max(functions, images) if images else 0,  # a function may be an image of its own
-            max(sum(f.llm is not None for f in c.functions) for c in clusters),
-            max(f.llm.max_batch if f.llm else 0 for c in clusters for f in c.functions),
-        )
-
-    def check(self, cluster: Cluster) -> None:
-        """Raise SpecError unless a cluster fits."""
-        found = Size.of([cluster])
-        for f in fields(self):
-            if getattr(found, f.name) > getattr(self, f.name):
-                accepted = f"<= {getattr(self, f.name)} (room of the tables)"
-                raise SpecError(f"cluster.{f.name}", getattr(found, f.name), accepted)
 
 
 class State:
