@@ -26,6 +26,7 @@ from stoker.envs.cluster.llm.lane_table import (
 from stoker.envs.cluster.llm.tables import queue_at
 from stoker.envs.cluster.llm.tables import req_at as llm_req_at
 from stoker.envs.cluster.placed import closed
+from stoker.envs.cluster.requests import function_of
 from stoker.envs.cluster.shares import book_share
 from stoker.envs.cluster.tables import NONE, f8_at, fn_at, gpu_at, i4_at, inst_at, req_at
 
@@ -135,3 +136,14 @@ def reset_tokens(r, q):
     s["processed"] = s["blocks"] = s["queue"] = 0
     s["first_scheduled"] = s["first_token"] = s["last_token"] = math.nan
     s["max_gap"], s["used_s"] = -1.0, 0.0
+
+
+@njit
+def waiting_s(r, f):
+    """How long the requests of f that replicas have not begun have waited so far, all together."""
+    total = 0.0
+    for q in range(r["next_req"]):
+        req = req_at(r["req"], q)
+        if req["held"] and math.isnan(req["start"]) and function_of(r, q) == f:
+            total += r["now"] - f8_at(r["arrival"], q)["v"]
+    return total
