@@ -13,12 +13,14 @@ import pytest
 from small_llms import BLOCK, kv_gib
 
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.idle import close_episode
 from stoker.envs.cluster.live import LiveEngine
 from stoker.envs.cluster.llm import calibration
 from stoker.envs.cluster.llm_spec import llm_function
 from stoker.envs.cluster.outcome import Result
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import GIB, Cluster, Function, Gpu, Link, Llm, Node, Rules
+from stoker.envs.cluster.tables import EXPERTS
 from stoker.envs.workload.workload import Workload
 
 LLAMA = "meta-llama/Meta-Llama-3-8B|a100|tp1"
@@ -220,3 +222,19 @@ def test_runs_that_cannot_be_are_named() -> None:
         Cluster(Node((Gpu(10.0, sharing="processor"),)), (f,))
     with pytest.raises(SpecError, match=r"function\[f0\].llm = .*real backend"):
         LiveEngine(cluster)
+
+
+def test_who_waits_in_a_replica_at_the_end_of_an_episode_is_charged() -> None:
+    """One request at a time: the first runs from 2 s on, the others wait for it and are not begun."""
+    calls = [(0.0, 0, 100, 4000), (0.5, 0, 100, 10), (3.0, 0, 100, 10)]
+    w = traffic(calls, horizon_s=5.0)
+    f = replace(llama(max_batch=1, max_tokens=8192), name="f0")
+    sim = Simulation([Cluster(Node((Gpu(10.0),), disk=DISK), (f,))], [w])
+    sim.run()
+    assert np.isfinite(sim.result().outcome.start_s).tolist() == [True, False, False]
+    assert sim.result().wait_s == pytest.approx(2.0 + 4.5 + 2.0)
+    terms, one = np.zeros((1, 6)), np.zeros(1)
+    close_episode(
+        sim.state.rows, 0, terms, np.zeros(1, np.int64), np.zeros((1, EXPERTS)), one, one.copy()
+    )
+    assert terms[0, 0] == pytest.approx(2.0 + 4.5 + 2.0)
