@@ -63,7 +63,7 @@ def check_answers(sim: Simulation) -> None:
 
 
 @given(llm_cases(), rules(SCALE_OUT))
-@settings(QUICK, max_examples=150)
+@settings(QUICK, max_examples=50)
 def test_the_books_balance_and_every_request_is_answered(case: Case, chosen: Rules) -> None:
     sim = drive(case, chosen)
     check_lanes(sim)
@@ -73,7 +73,7 @@ def test_the_books_balance_and_every_request_is_answered(case: Case, chosen: Rul
 
 
 @given(faulty_llms(), rules(SCALE_OUT))
-@settings(QUICK, max_examples=150)
+@settings(QUICK, max_examples=50)
 def test_the_same_where_nodes_are_lost(case: Case, chosen: Rules) -> None:
     sim = drive(case, chosen)
     check_lanes(sim)
@@ -83,7 +83,7 @@ def test_the_same_where_nodes_are_lost(case: Case, chosen: Rules) -> None:
 
 
 @given(faulty_llms(), llm_cases(), llm_cases(), rules(("target_concurrency",)))
-@settings(QUICK, max_examples=20)
+@settings(QUICK, max_examples=8)
 def test_a_row_does_not_depend_on_its_neighbours(a: Case, b: Case, c: Case, chosen: Rules) -> None:
     some = [cut(a, 31.0), cut(b, 17.0), cut(c, 60.0)]
     alone = [together([case], chosen, 1, 1)[0] for case in some]
