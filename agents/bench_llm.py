@@ -1,12 +1,14 @@
 """Speed of an LLM replica: iterations a CPU-second, whether run one by one or in stretches.
 
+And of 16 of them behind a router, at 70 % of what they can serve: seconds for a million requests.
+
 Chat-like work on Llama-3-8B, one A100: lognormal lengths, Poisson arrivals at half of what the
 replica can serve (about 14 iterations a request, as on the trace that Vidur ships), and at all of
 it (3).
 Reading the arguments and the result is part of the time. Vidur itself runs 5,000 to 8,000
 iterations a second (2 cores, metrics off).
 
-Units: iterations per CPU-second.
+Units: iterations per CPU-second; CPU-seconds.
 """
 
 from __future__ import annotations
@@ -31,10 +33,17 @@ CASES = (
 )  # fmt: skip
 
 
+REPLICAS, FLEET_HZ, FLEET_REQUESTS = 16, 16 * 0.7 * FULL_HZ, 1_000_000
+FLEET_BUDGET_S = 20.0
+ROUTERS = ("round_robin", "least_outstanding", "freeness")
+
+
 def measure(cfg: DictConfig) -> list[Figure]:
     """Measure every case."""
     n, repeats = int(cfg.requests or REQUESTS), int(cfg.repeats)
-    return [_case(*case, n, repeats) for case in CASES]
+    replicas = [_case(*case, n, repeats) for case in CASES]
+    n = int(cfg.requests or FLEET_REQUESTS)
+    return replicas + [_fleet(router, n, repeats) for router in ROUTERS]
 
 
 def chat(requests: int, rate_hz: float, seed: int = 0) -> dict[str, Any]:
@@ -67,3 +76,19 @@ def _case(
     load = "half" if rate_hz == HALF_HZ else "full"
     note = f"{iterations / requests:.1f} iterations a request"
     return Figure("llm", f"{scheduler}, {load} load", rate, "iterations/s", budget, note=note)
+
+
+def _fleet(router: str, requests: int, repeats: int) -> Figure:
+    work = chat(requests, FLEET_HZ)
+    functions = replay.LlmFunction(replicas=REPLICAS)
+
+    def run() -> replay.LlmFleetReplay:
+        return replay.llm_fleet(**work, functions=functions, router=router)
+
+    iterations = run().iterations.sum()
+    taken_s = cpu_seconds(run, repeats)
+    return Figure(
+        "llm", f"{REPLICAS} replicas, {router}", taken_s * 1e6 / requests, "s/M requests",
+        FLEET_BUDGET_S, more_is_better=False,
+        note=f"{iterations / taken_s / 1e6:.1f} M iterations/s",
+    )  # fmt: skip

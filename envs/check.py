@@ -127,14 +127,16 @@ def check_masks(make: Make, steps: int) -> None:
         masks = asked.action_masks()
         wild = _actions(asked, n)
         legal = np.asarray(obeyed.legalise(wild))  # type: ignore[attr-defined]
-        _require(bool((legal[_allowed(wild, masks)] == wild[_allowed(wild, masks)]).all()),
+        _require(bool((legal == wild)[_allowed(asked, wild, masks).reshape(wild.shape)].all()),
                  "a legal action is replaced")  # fmt: skip
-        _require(bool(_allowed(legal, masks).all()), "a masked action is replaced by a masked one")
-        left, right = asked.step(wild), obeyed.step(legal)
-        _require(_same(left[:4], right[:4]), "a masked action is not obeyed as its replacement")
-        counted = left[4]["clipped"] == (~_allowed(wild, masks)).sum(axis=1)
+        _require(
+            bool(_allowed(asked, legal, masks).all()), "a masked action is replaced by a masked one"
+        )
+        left, other = asked.step(wild), obeyed.step(legal)
+        _require(_same(left[:4], other[:4]), "a masked action is not obeyed as its replacement")
+        counted = left[4]["clipped"] == (~_allowed(asked, wild, masks)).sum(axis=1)
         _require(bool(counted.all()), "info['clipped'] does not count the masked actions")
-        _require(bool((right[4]["clipped"] == 0).all()), "a legal action is counted as clipped")
+        _require(bool((other[4]["clipped"] == 0).all()), "a legal action is counted as clipped")
 
 
 def rollout(env: Env, steps: int, seed: int) -> list[str]:
@@ -153,22 +155,31 @@ def rollout(env: Env, steps: int, seed: int) -> list[str]:
 
 def _actions(env: Env, n: int) -> NDArray[np.int64]:
     """Random actions of step n; a row's do not depend on the number of rows."""
-    space = env.single_action_space
-    if isinstance(space, gym.spaces.MultiDiscrete):
-        shape, high = space.shape, space.nvec
-    else:
-        assert isinstance(space, gym.spaces.Discrete)
-        shape, high = (), np.asarray(space.n)
+    high = _choices(env.single_action_space)
     rng = np.random.default_rng([SEED, n])
-    drawn: NDArray[np.int64] = rng.integers(0, high, (env.num_envs, *shape))
+    drawn: NDArray[np.int64] = rng.integers(0, high, (env.num_envs, *high.shape))
     return drawn
 
 
-def _allowed(actions: NDArray[np.int64], masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether a mask allows each entry. Shapes: (B, S), (B, S * A) -> (B, S)."""
-    split = masks.reshape(*actions.shape, -1)
-    allowed: NDArray[np.bool_] = np.take_along_axis(split, actions[..., None], axis=-1)[..., 0]
+def _allowed(env: Env, actions: NDArray[np.int64], masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether a mask allows each entry: the flags of all choices, entry after entry.
+
+    Shapes: (B, S) or (B,), (B, sum A) -> (B, S)
+    """
+    choices = _choices(env.single_action_space).reshape(-1)
+    entries = actions.reshape(len(actions), -1)
+    allowed: NDArray[np.bool_] = np.take_along_axis(
+        masks, entries + choices.cumsum() - choices, axis=1
+    )
     return allowed
+
+
+def _choices(space: gym.Space[Any]) -> NDArray[np.int64]:
+    """How many choices an action's entries have. Shape: (S,) or ()"""
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return np.asarray(space.nvec, np.int64)
+    assert isinstance(space, gym.spaces.Discrete)
+    return np.asarray(space.n, np.int64)
 
 
 def _in_space(env: Env, observation: NDArray[np.float32]) -> None:

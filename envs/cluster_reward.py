@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from stoker.envs.cluster.idle import TERMS
 from stoker.envs.cluster.observe_all import TICK
 from stoker.envs.cluster.outcome import Result
-from stoker.envs.cluster_actions import DEVICE, SHORT_S
+from stoker.envs.cluster.tables import IN_FLIGHT
 from stoker.envs.slo import SloMultipliers
 
 Floats = NDArray[np.float64]
@@ -35,27 +35,30 @@ COSTS = (*BILLED, "tail", "slo")
 LATE, REQUESTS, HELD, WAIT = (TICK.index(n) for n in ("late", "requests", "held_gib_s", "wait"))
 
 
-def tail_cost(
-    row: Any, fn: NDArray[Any], actions: NDArray[np.int64], end_s: float, stretch: float
-) -> float:
+def tail_cost(row: Any, fn: NDArray[Any], end_s: float) -> Floats:
     """Rent that idle instances would still cost under the orders that stand at the horizon.
 
     An order stands to the end of the tick (`end_s`) that the horizon has cut short; a function pays
-    at most one cold start of its own. Shapes: (F,), (F,)
+    at most one cold start of its own. Shapes: (F,) -> (F,)
     """
     cut = max(end_s - float(row["horizon"]), 0.0)
-    device = actions[: len(fn)] % DEVICE
-    short = np.clip(fn["last_idle"] + SHORT_S * stretch - row["horizon"], 0.0, cut)
-    left = np.where(device == 0, 0.0, np.where(device == 1, short, cut))
+    forever = np.isinf(fn["keep_alive_s"])
+    kept = np.where(forever, 0.0, fn["keep_alive_s"])
+    left = np.where(forever, cut, np.clip(fn["last_idle"] + kept - row["horizon"], 0.0, cut))
     rent = fn["idle"] * fn["gib"] * row["rent"] * left
     cold = fn["load_disk_s"] * (1.0 + row["load_price"])
-    return float(np.minimum(rent, cold).sum())
+    tail: Floats = np.minimum(rent, cold)
+    return tail
 
 
-def add_queued(tick: Floats, row: Any, result: Result) -> None:
-    """Charge the last tick for the requests that still wait at the horizon. Shape: (9,)."""
-    tick[WAIT] += result.wait_s - float(row["wait_s"])
-    tick[LATE] += float(row["queued"])
+def add_queued(own: Floats, row: Any, fn: NDArray[Any], result: Result) -> None:
+    """Charge the last tick for the requests that still wait at the horizon. Shapes: (F, 9), (F,)"""
+    seen, until_s = result.outcome, result.horizon_s
+    scored = (seen.arrival_s >= row["warmup"]) & (seen.arrival_s <= until_s)
+    waits = scored & (seen.tier == IN_FLIGHT) & np.isnan(seen.start_s)
+    waited_s = until_s - seen.arrival_s[waits]
+    own[:, WAIT] += np.bincount(seen.function[waits], waited_s, len(own))
+    own[:, LATE] += fn["queued"]
 
 
 def costs_of(

@@ -1,6 +1,6 @@
 """Cluster view: one agent a row decides for every function of a cluster at every tick.
 
-Shapes: B rows, S slots (functions a row has room for), K features a function, C of the cluster.
+Shapes: B rows, S slots (functions a row has room for), H levers, C features of the cluster.
 Units: seconds; rewards in mean cold starts of the row's cluster.
 """
 
@@ -16,19 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.faults import FaultRates, Faults, draw
-from stoker.envs.cluster.idle import TERMS
-from stoker.envs.cluster.observe import K
-from stoker.envs.cluster.observe_all import BOUND, TICK, C, expire_hosts, observe_ticks
+from stoker.envs.cluster.observe_all import BOUND, SLOT, TICK, C, expire_hosts, observe_ticks
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Rules
-from stoker.envs.cluster_actions import (
-    ACTIONS,
-    SHORT_S,
-    check_actions,
-    decision_of,
-    legal_actions,
-    mask_of,
-)
 from stoker.envs.cluster_reward import (
     COSTS,
     HELD,
@@ -39,6 +29,8 @@ from stoker.envs.cluster_reward import (
     tail_cost,
 )
 from stoker.envs.episode_books import EpisodeBooks
+from stoker.envs.levers import KeepAlive, Levers, Scene
+from stoker.envs.levers.prewarm import classes
 from stoker.envs.problems import Problems, SyntheticProblems
 from stoker.envs.slo import SloMultipliers
 from stoker.envs.streams import RowStreams, Seed
@@ -52,11 +44,12 @@ Floats = NDArray[np.float64]
 
 
 class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
-    """B clusters, one decision for all their functions a tick. See docs/environments/keepalive.md.
+    """B clusters, one decision for all their functions a tick. See docs/environments.
 
     Args:
         num_envs: rows.
         problems: where episodes come from.
+        levers: what an action means; None = those of KeepAlive.
         max_functions: slots for functions in observation and action; None = what problems need.
         tick_s: seconds between decisions, at uncompressed time.
         rules: compiled rules; their plan must be `decision`.
@@ -79,6 +72,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         num_envs: int = 1,
         problems: Problems | None = None,
         *,
+        levers: Levers | None = None,
         max_functions: int | None = None,
         tick_s: float = 60.0,
         rules: Rules | None = None,
@@ -91,6 +85,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         copy: bool = True,
         threads: int = 1,
     ) -> None:
+        self.levers = levers = levers or Levers(KeepAlive())
         self.problems: Problems = problems or SyntheticProblems()
         self.slots = self.problems.functions if max_functions is None else max_functions
         self.rules = rules or Rules(eviction="hazard")
@@ -102,27 +97,29 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
             raise SpecError("faults.telemetry_delay_s, telemetry_loss", faults, "0 here")
         self.weights = {**dict.fromkeys(COSTS, 1.0), **(weights or {})}
         self.slo = SloMultipliers(num_envs, slo_target, slo_rate)
-        width = self.slots * (1 + K) + C
+        width = self.slots * SLOT + C
         self.single_observation_space = gym.spaces.Box(-BOUND, BOUND, (width,), np.float32)
-        self.single_action_space = gym.spaces.MultiDiscrete([ACTIONS] * self.slots)
+        self.single_action_space = gym.spaces.MultiDiscrete(list(levers.choices) * self.slots)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._sim: Simulation | None = None
         self.streams = RowStreams(self.problems, num_envs, same_trace_groups)
         self._buffers = [np.zeros((num_envs, width), np.float32) for _ in range(2)]
         self._faults: list[Faults | None] = [None] * num_envs
-        self._tick = np.zeros((num_envs, len(TICK)))
-        self._masks = np.zeros((num_envs, self.slots, ACTIONS), np.bool_)
-        self._scratch = np.zeros(len(TERMS))
+        self.spent = np.zeros((num_envs, self.slots, len(TICK)))
+        """What each function has cost in the last tick, see TICK. Shape: (B, S, 9)."""
+        self.final_spent = self.spent
+        """The same of the tick in which a row last ended. Shape: (B, S, 9)."""
+        self.cold_s = np.ones((num_envs, self.slots))
+        """What one cold start of each function costs. Shape: (B, S)."""
+        self.masks = np.zeros((num_envs, self.slots, sum(levers.choices)), np.bool_)
+        self._scene = Scene.empty(num_envs, self.slots)
         self._scale, self._device_gib = np.ones(num_envs), np.ones(num_envs)
-        self._stretch = np.ones(num_envs)  # seconds of the row's clock an uncompressed second
         self._began = np.zeros(num_envs)
         self._books = EpisodeBooks(num_envs)
 
     _scale: Floats
     """Mean cold cost of the row's cluster: s. Shape: (B,)."""
-    _stretch: Floats
-    """Seconds of the row's clock in an uncompressed second. Shape: (B,)."""
     _device_gib: Floats
     _began: Floats
 
@@ -134,12 +131,13 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         return self._sim
 
     def action_masks(self) -> Bools:
-        """Legal actions of every row. Shape: (B, S * 6)."""
-        return self._masks.reshape(self.num_envs, -1).copy()
+        """Legal choices of every row, slot after slot, lever after lever. Shape: (B, S * sum A)."""
+        return self.masks.reshape(self.num_envs, -1).copy()
 
     def legalise(self, actions: ArrayLike) -> NDArray[np.int64]:
-        """Replace masked actions by those that are obeyed in their stead. Shape: (B, S)."""
-        return legal_actions(check_actions(actions, self.num_envs, self.slots), self._masks)[0]
+        """Replace masked choices by those that are obeyed in their stead. Shape: (B, S * H)."""
+        asked = self.levers.check(actions, self.num_envs, self.slots)
+        return self.levers.legalise(asked, self.masks)[0].reshape(self.num_envs, -1)
 
     def reset(
         self,
@@ -166,21 +164,21 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
     def step(self, actions: ArrayLike) -> tuple[Observation, Floats, Bools, Bools, dict[str, Any]]:
         """Decide for the coming tick of every row and run it."""
         sim = self.sim
-        asked = check_actions(actions, self.num_envs, self.slots)
-        legal, clipped = legal_actions(asked, self._masks)
+        asked = self.levers.check(actions, self.num_envs, self.slots)
+        legal, clipped = self.levers.legalise(asked, self.masks)
         before = sim.state.rows["now"].copy()
-        sim.apply(decision_of(legal, SHORT_S * self._stretch))
+        sim.apply(self.levers.decide(legal, self._scene))
         expire_hosts(sim.state.rows)
         ends = self._run()
         over = sim.over
         self._buffers.reverse()
         observation = self._observe(np.arange(self.num_envs))
         ended = np.flatnonzero(over)
-        tail, summaries = self._close(ended, legal, ends)
+        tail, summaries = self._close(ended, ends)
         rewards, info = self._rewards(tail, sim.state.rows["now"] - before)
         info["clipped"] = clipped
         if len(ended):
-            now_s = sim.state.rows["now"]
+            now_s, self.final_spent = sim.state.rows["now"], self.spent.copy()
             info.update(self._books.ended(ended, now_s, observation, summaries))
             self._next_episodes(ended)
         info["action_mask"] = self.action_masks()
@@ -223,16 +221,19 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         sim.run_row(k, self.warmup_s)
         fn = sim.state.fn[k, : len(cluster.functions)]
         cold = fn["load_disk_s"] * (1.0 + sim.state.rows[k]["load_price"])
-        self._scale[k] = np.maximum(cold, 1e-6).mean()
-        self._stretch[k] = cluster.first_bin_s / FIRST_BIN_S
+        self.cold_s[k, : len(fn)] = np.maximum(cold, 1e-6)
+        self._scale[k] = self.cold_s[k, : len(fn)].mean()
         self._device_gib[k] = cluster.device_gib
-        self._masks[k] = mask_of(cluster, self.slots)
+        self.masks[k] = self.levers.mask(cluster, self.slots)
+        scene = self._scene
+        scene.stretch[k], scene.classes[k] = cluster.first_bin_s / FIRST_BIN_S, classes(cluster)
+        scene.max_batch[k, : len(fn)], scene.slo_s[k, : len(fn)] = fn["batch_limit"], fn["slo_s"]
         self._books.restart(k)
         self._began[k] = sim.state.rows[k]["now"]
 
     def _run(self) -> Floats:
         """Run every row to the end of its tick or its horizon; return the ticks' ends. (B,)."""
-        step = self.tick_s * self._stretch
+        step = self.tick_s * self._scene.stretch
         ends: Floats = self._began + step * (self._books.length + 1.0)
         horizon = self.sim.state.rows["horizon"]
         until = np.where(horizon - ends < 1e-6 * step, horizon, ends)
@@ -243,11 +244,11 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         """Fill the current buffer and the books of some rows."""
         observation, slo = self._buffers[0], self.slo.state
         rows = self.sim.state.rows
-        observe_ticks(rows, which, self.slots, observation, self._tick, slo, self._scratch)
+        observe_ticks(rows, which, self.slots, observation, self.spent, slo)
         return observation
 
     def _close(
-        self, over: NDArray[np.int64], actions: NDArray[np.int64], ends: Floats
+        self, over: NDArray[np.int64], ends: Floats
     ) -> tuple[Floats, list[dict[str, float]]]:
         """Close the books of rows at their horizon: tail costs (B,) and a summary each."""
         state = self.sim.state
@@ -256,14 +257,14 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         for k in over.tolist():
             result = self.sim.result(k)
             row, fn = state.rows[k], state.fn[k, : int(state.rows[k]["fns"])]
-            add_queued(self._tick[k], row, result)
-            tail[k] = tail_cost(row, fn, actions[k], float(ends[k]), float(self._stretch[k]))
+            add_queued(self.spent[k, : len(fn)], row, fn, result)
+            tail[k] = tail_cost(row, fn, float(ends[k])).sum()
             summaries.append(result.summary())
         return tail, summaries
 
     def _rewards(self, tail: Floats, dt: Floats) -> tuple[Floats, dict[str, Any]]:
         """Sum the weighted terms of the tick, and let the multipliers learn. Shapes: (B,)."""
-        tick, slo = self._tick, self.slo
+        tick, slo = self.spent.sum(axis=1), self.slo
         costs, excess = costs_of(tick, tail, slo, self._scale)
         terms = {name: -self.weights[name] * cost for name, cost in costs.items()}
         rewards: Floats = np.sum(list(terms.values()), axis=0)
@@ -278,7 +279,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
             "scale": self._scale.copy(),
             "dt": dt,
         }
-        slo.learn(tick[:, LATE], tick[:, REQUESTS], dt / self._stretch / 3600.0)
+        slo.learn(tick[:, LATE], tick[:, REQUESTS], dt / self._scene.stretch / 3600.0)
         self._books.add(rewards)
         return rewards, info
 

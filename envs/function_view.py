@@ -25,6 +25,7 @@ from stoker.envs.cluster.decision import IdlePlan
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.idle import TERMS, close_episode
 from stoker.envs.cluster.observe import K
+from stoker.envs.cluster.observe_all import BOUND
 from stoker.envs.cluster.outcome import collect
 from stoker.envs.cluster.pending import Pending
 from stoker.envs.cluster.simulation import Simulation
@@ -41,7 +42,6 @@ ACTIONS = len(MULTIPLIERS) * VARIANTS
 NEUTRAL = MULTIPLIERS.index(1.0) * VARIANTS
 """The action that leaves the heuristic as it is."""
 _MULTIPLIERS = np.array(MULTIPLIERS)
-WEIGHTS = dict.fromkeys(TERMS, 1.0)
 WORST = 5.0
 """Rewards are clipped at so many cold starts."""
 Mix = Callable[[NDArray[np.float32]], NDArray[np.float64]]
@@ -58,6 +58,14 @@ def plan_of(action: NDArray[np.int64], mix: NDArray[np.float64]) -> IdlePlan:
     """What an action means: its multiplier and its variant of the plan. Shape: (N,)"""
     step, variant = np.divmod(action, VARIANTS)
     return IdlePlan(mix, _MULTIPLIERS[step], variant)
+
+
+def term_weights(weights: dict[str, float] | None) -> NDArray[np.float64]:
+    """Weights of the reward's terms in their order; those left out are 1. Shape: (6,)"""
+    unknown = set(weights or {}) - set(TERMS)
+    if unknown:
+        raise SpecError("weights", sorted(unknown), " | ".join(TERMS))
+    return np.array([(weights or {}).get(name, 1.0) for name in TERMS])
 
 
 class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[Any]]):
@@ -95,18 +103,15 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
         same_trace_groups: int = 1,
         threads: int = 1,
     ) -> None:
-        unknown = set(weights or {}) - set(TERMS)
-        if unknown:
-            raise SpecError("weights", sorted(unknown), " | ".join(TERMS))
         if num_envs < 1:
             raise SpecError("num_envs", num_envs, "an integer >= 1")
         self.num_envs = num_envs
         self.problems: Problems = problems or SyntheticProblems()
         self.mix = mix or own_history
         self.rules = rules or Rules(eviction="hazard", plan="hazard")
-        self.weights = np.array([{**WEIGHTS, **(weights or {})}[t] for t in TERMS])
+        self.weights = term_weights(weights)
         self.warmup_s, self.groups, self.threads = warmup_s, same_trace_groups, threads
-        self.single_observation_space = gym.spaces.Box(-np.inf, np.inf, (K,), np.float32)
+        self.single_observation_space = gym.spaces.Box(-BOUND, BOUND, (K,), np.float32)
         self.single_action_space = gym.spaces.Discrete(ACTIONS)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)

@@ -1,68 +1,20 @@
 """`stoker/KeepAlive-v0`: which models stay loaded, as an Env and as a native VectorEnv.
 
-Shapes: B rows, S slots (functions a row has room for), K features a function, C of the cluster.
 Units: seconds, GiB; rewards in cold starts.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from typing import Any, SupportsFloat
-
-import gymnasium as gym
-import numpy as np
-from gymnasium.vector import VectorEnv
-from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
-
-from stoker.envs.cluster.errors import SpecError
-from stoker.envs.cluster.observe import K
-from stoker.envs.cluster.observe_all import BOUND
 from stoker.envs.cluster_view import ClusterVectorEnv
 from stoker.envs.function_view import FunctionVectorEnv
+from stoker.envs.single import SingleEnv
+from stoker.envs.views import Views
 
-Core = VectorEnv[Any, Any, Any]
-_DENSE = ("final_obs", "_final_obs", "_final_info")
-"""Keys of a vector environment's info that a single environment does not hand on."""
-
-
-class _BoundedFunctionView(FunctionVectorEnv):
-    """The function view with the bounds that its features keep by construction."""
-
-    def __init__(self, num_envs: int = 1, **arguments: Any) -> None:
-        super().__init__(num_envs, **arguments)
-        self.single_observation_space = gym.spaces.Box(-BOUND, BOUND, (K,), np.float32)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
+KeepAliveVectorEnv = Views(ClusterVectorEnv, FunctionVectorEnv)
+"""Build B rows of the environment: `KeepAliveVectorEnv(num_envs, view, **arguments)`."""
 
 
-_DOCUMENTED: dict[str, Any] = {"cluster": ClusterVectorEnv, "function": FunctionVectorEnv}
-_CORES: dict[str, Callable[..., Core]] = {
-    "cluster": ClusterVectorEnv,
-    "function": _BoundedFunctionView,
-}
-VIEWS = tuple(_CORES)
-
-
-def KeepAliveVectorEnv(num_envs: int = 1, view: str = "cluster", **arguments: Any) -> Core:
-    """Build B rows of the environment; see `KeepAliveEnv`.
-
-    Args:
-        num_envs: B.
-        view: cluster (one agent a row, ticks) or function (one event of one function a step).
-        arguments: of `ClusterVectorEnv` or `FunctionVectorEnv`.
-    """
-    if view not in _CORES:
-        raise SpecError("view", view, " | ".join(_CORES))
-    known = inspect.signature(_DOCUMENTED[view].__init__).parameters
-    for name, value in arguments.items():
-        if name not in known:
-            accepted = ", ".join(n for n in known if n != "self")
-            raise SpecError(name, value, f"an argument of the {view} view: {accepted}")
-    return _CORES[view](num_envs, **arguments)
-
-
-class KeepAliveEnv(gym.Env[NDArray[np.float32], Any]):
+class KeepAliveEnv(SingleEnv):
     """Which models stay loaded on the GPUs, and which wait in host memory.
 
     ## Description
@@ -94,7 +46,7 @@ class KeepAliveEnv(gym.Env[NDArray[np.float32], Any]):
     heuristic, no prewarm, eager prewarm).
 
     ## Observation Space
-    Flat `Box(-10, 10)` of S x (1 + K) + C columns. Every slot has an `active` flag (0 = no such
+    Flat `Box(-10, 10)` of S x 83 + 15 columns. Every slot has an `active` flag (0 = no such
     function, all columns 0), then:
 
     | Column | Feature | Meaning |
@@ -126,6 +78,15 @@ class KeepAliveEnv(gym.Env[NDArray[np.float32], Any]):
     | 24 | link_price | loads, a slot, that recent loads found waiting: ln(1 + x) / 4 |
     | 25-48 | slow_0 .. slow_23 | share of each coarse gap bin, slowly decayed |
     | 49-72 | fast_0 .. fast_23 | the same, quickly decayed |
+    | 73 | queued | requests waiting: ln(1 + n) / 8 |
+    | 74 | ready_idle | idle instances: ln(1 + n) / 4 |
+    | 75 | ready_busy | busy instances: ln(1 + n) / 4 |
+    | 76 | starting | instances that start up: ln(1 + n) / 4 |
+    | 77 | load_host | start-up time from host memory over that from disk |
+    | 78 | service | service time of one request, s / (s + start-up time) |
+    | 79 | waited | mean wait of the requests since the last tick, w / (w + start-up time) |
+    | 80 | target | latency target, x / (x + start-up time); 1 without a target |
+    | 81 | slack | time left to the oldest request that waits, over the start-up time; 1 if none |
 
     After the slots come the features of the whole cluster:
 
@@ -144,10 +105,12 @@ class KeepAliveEnv(gym.Env[NDArray[np.float32], Any]):
     | 10 | slo_target | share of requests that should meet their latency target |
     | 11 | slo_multiplier | Lagrange multiplier of the target: ln(1 + m) / 4 |
     | 12 | late_share | share of recent requests that were late or refused (decayed over an hour) |
+    | 13 | day_sin | sine of the time of day, the workload beginning at midnight |
+    | 14 | day_cos | its cosine |
 
     ln = natural logarithm; figures are scaled by fixed constants and do not depend on the size of
-    the cluster; there is no absolute clock. The function view observes the K features of the
-    function that has become idle.
+    the cluster; the function view observes the first 73 of the function that has become
+    idle, and no clock.
 
     ## Rewards
     Minus the costs of the tick in mean cold starts of the cluster (`info["scale"]`, s), by name in
@@ -172,66 +135,4 @@ class KeepAliveEnv(gym.Env[NDArray[np.float32], Any]):
     * v0: first version.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012
-
-    def __init__(self, view: str = "cluster", render_mode: None = None, **arguments: Any) -> None:
-        if render_mode is not None:
-            raise SpecError("render_mode", render_mode, "None")
-        self.render_mode = None
-        self.core = KeepAliveVectorEnv(1, view, **arguments)
-        self.observation_space = self.core.single_observation_space
-        self.action_space = self.core.single_action_space
-        self._started = False
-        self._reset_keys: frozenset[str] = frozenset()
-        self._next: tuple[NDArray[np.float32], dict[str, Any]] | None = None
-
-    def action_masks(self) -> NDArray[np.bool_]:
-        """Legal actions; all of them in the function view. Shape: (S * 6,) or (A,)."""
-        if isinstance(self.action_space, gym.spaces.Discrete):
-            return np.ones(int(self.action_space.n), np.bool_)
-        masks: NDArray[np.bool_] = self.core.action_masks()[0]  # type: ignore[attr-defined]
-        return masks
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start the seed's first episode, or without a seed the next one."""
-        super().reset(seed=seed)
-        waiting, self._next = self._next, None
-        if seed is None and waiting is not None:
-            return waiting
-        if seed is None and not self._started:
-            seed = int(self.np_random.integers(2**31))
-        self._started = True
-        observation, info = self.core.reset(seed=seed)
-        self._reset_keys = frozenset(info)
-        return observation[0].copy(), _row(info)
-
-    def step(
-        self, action: Any
-    ) -> tuple[NDArray[np.float32], SupportsFloat, bool, bool, dict[str, Any]]:
-        """Decide and run on to the next decision."""
-        observation, reward, _, over, info = self.core.step(np.asarray(action)[None])
-        mine = _row(info)
-        seen = observation[0].copy()
-        if over[0]:
-            # The core has started the next episode already: hand it out at the next reset.
-            first = {key: _row({key: info[key]})[key] for key in info if key in self._reset_keys}
-            self._next = (seen, first)
-            seen = info["final_obs"][0].copy()
-        return seen, float(reward[0]), False, bool(over[0]), mine
-
-
-def _row(info: dict[str, Any]) -> dict[str, Any]:
-    """Take the only row out of a vector environment's info."""
-    row: dict[str, Any] = {}
-    for key, value in info.items():
-        if key in _DENSE:
-            continue
-        if isinstance(value, dict):
-            row[key] = _row(value)
-        elif isinstance(value, np.ndarray):
-            row[key] = value[0].item() if value.ndim == 1 else value[0].copy()
-        else:
-            row[key] = value[0]
-    return row
+    views = KeepAliveVectorEnv

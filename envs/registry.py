@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import gymnasium as gym
 
+IDS = {
+    "KeepAlive": "keepalive:KeepAlive",
+    "Prewarm": "prewarm:Prewarm",
+    "Swap": "swap:Swap",
+    "Cluster": "all_levers:AllLevers",
+}
+"""Module of each id and what its classes' names begin with."""
+
 
 def register_envs() -> None:
     """Register every `stoker/...` id once."""
-    if "stoker/KeepAlive-v0" in gym.registry:
-        return
-    gym.register(
-        id="stoker/KeepAlive-v0",
-        entry_point="stoker.envs.keepalive:KeepAliveEnv",
-        vector_entry_point="stoker.envs.keepalive:KeepAliveVectorEnv",
-    )
+    for name, where in IDS.items():
+        if f"stoker/{name}-v0" not in gym.registry:
+            gym.register(
+                id=f"stoker/{name}-v0",
+                entry_point=f"stoker.envs.{where}Env",
+                vector_entry_point=f"stoker.envs.{where}VectorEnv",
+            )

@@ -69,7 +69,8 @@ def _log(x, scale):
 
 
 @njit
-def _log_count(x, scale):
+def log_count(x, scale):
+    """Scale a count: ln(1 + x) / scale."""
     return math.log(1.0 + x) / scale if x > 0 else 0.0
 
 
@@ -95,16 +96,16 @@ def observe_cluster(r, row):
     """Fill the columns from FIRST_SHARED to the histograms: what all functions share."""
     row[19] = 1.0 - r["used"] / r["cap"]
     row[20] = r["evictable"] / r["cap"]
-    row[21] = _log_count(r["loads_now"], 4.0)
+    row[21] = log_count(r["loads_now"], 4.0)
     waiting = 0
     slots = 0
     for n in range(r["nodes"]):
         disk = link_at(r["link"], n)
         waiting += disk["queued"] if disk["fifo"] else disk["active"]
         slots += disk["slots"]
-    row[22] = _log_count(waiting / slots, 4.0)
-    row[23] = _log_count(r["queued"], 8.0)
-    row[24] = _log_count(r["link_price"], 4.0)
+    row[22] = log_count(waiting / slots, 4.0)
+    row[23] = log_count(r["queued"], 8.0)
+    row[24] = log_count(r["link_price"], 4.0)
 
 
 @njit
@@ -126,7 +127,7 @@ def observe_own(r, f, t, row):
         row[k] = _log(fn["rate"][k] * load, 8.0)
     row[4] = fn["gap_bin"] / AGES
     row[5] = fn["prev_bin"] / AGES
-    row[6] = _log_count(fn["gaps"], 8.0)
+    row[6] = log_count(fn["gaps"], 8.0)
     row[7] = bin_of(r["first_bin"], age) / AGES
     row[8] = _log(load / r["first_bin"], 4.0)
     row[9] = _log(fn["bytes"] * fn["gpus"] / r["cap"], 8.0)

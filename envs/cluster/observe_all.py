@@ -1,7 +1,8 @@
 """The cluster view's observation and books: every function of every row at one tick.
 
-One row of the observation is flat: for each of S slots an `active` flag and the K features of
-observe.py (zeros where the row has no such function), then the features of the whole cluster.
+One row of the observation is flat: for each of S slots an `active` flag, the K features of
+observe.py and the state of observe_state.py (zeros where the row has no such function), then the
+features of the whole cluster.
 
 Shapes: B rows, S slots, K features, C features of the cluster.  Units: seconds, GiB.
 """
@@ -15,6 +16,7 @@ from stoker.envs.cluster.host_tier import review_host
 from stoker.envs.cluster.idle import TERMS, read_terms
 from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.observe import FEATURES, FIRST_SHARED, K, observe_cluster, observe_own
+from stoker.envs.cluster.observe_state import STATE, observe_state
 from stoker.envs.cluster.tables import SCALAR_COUNT, fn_at, gpu_at
 
 BOUND = 10.0
@@ -32,10 +34,16 @@ OWN = (
     ("slo_target", "share of requests that should meet their latency target"),
     ("slo_multiplier", "Lagrange multiplier of the target: ln(1 + m) / 4"),
     ("late_share", "share of recent requests that were late or refused (decayed over an hour)"),
+    ("day_sin", "sine of the time of day, the workload beginning at midnight"),
+    ("day_cos", "its cosine"),
 )
 CLUSTER_FEATURES = (*(FEATURES[k] for k in SHARED), *OWN)
 """Name and meaning of the last columns."""
 C = len(CLUSTER_FEATURES)
+SLOT = 1 + K + len(STATE)
+"""Columns of a slot."""
+DAY_BINS = 86400.0 / 3.0
+"""A day in first bins of the gap histograms, which shrink with compressed time."""
 TICK = (*TERMS, "late", "requests", "held_gib_s")
 """What is read at a tick: costs in seconds of waiting, counts, GiB-seconds on the device."""
 
@@ -47,16 +55,14 @@ def _clip(row, first, last):
 
 
 @njit
-def _books(r, f, tick, scratch):
-    """Add what function f has cost since the last tick."""
+def _books(r, f, own):
+    """Read and reset what function f has cost since the last tick, see TICK. Shape: (9,)"""
     fn = fn_at(r["fn"], f)
     charge(r, f, r["now"])
-    tick[6] += fn["acc_late"] + fn["acc_drops"]
-    tick[7] += fn["acc_requests"]
-    tick[8] += fn["acc_gib_s"]
-    read_terms(r, f, scratch)
-    for j in range(6):
-        tick[j] += scratch[j]
+    own[6] = fn["acc_late"] + fn["acc_drops"]
+    own[7] = fn["acc_requests"]
+    own[8] = fn["acc_gib_s"]
+    read_terms(r, f, own)
 
 
 @njit
@@ -79,38 +85,43 @@ def _cluster(r, row, first, slo):
     row[at + 3] = slo[0]
     row[at + 4] = math.log(1.0 + slo[1]) / 4.0
     row[at + 5] = slo[2]
+    day = 2.0 * math.pi * r["now"] / (r["first_bin"] * DAY_BINS)
+    row[at + 6] = math.sin(day)
+    row[at + 7] = math.cos(day)
 
 
 @entry
-def observe_ticks(rows, which, slots, observation, tick, slo, scratch):
+def observe_ticks(rows, which, slots, observation, tick, slo):
     """Describe rows `which`, and read and reset what they have cost since the last call.
 
     Args:
         rows: Shape: (B,)
         which: rows to describe. Shape: (N,)
         slots: functions a row has room for.
-        observation: filled. Shape: (B, S * (1 + K) + C)
-        tick: filled, see TICK. Shape: (B, 9)
+        observation: filled. Shape: (B, S * SLOT + C)
+        tick: filled for every function, zeros in empty slots, see TICK. Shape: (B, S, 9)
         slo: target, multiplier, recent share of late requests. Shape: (B, 3)
-        scratch: Shape: (6,)
     """
-    width = 1 + K
+    width = SLOT
     for n in range(which.shape[0]):
         k = which[n]
         r = rows[k]
         row = observation[k]
-        for j in range(9):
-            tick[k, j] = 0.0
+        for f in range(r["fns"], slots):
+            for j in range(9):
+                tick[k, f, j] = 0.0
         for f in range(r["fns"]):
-            _books(r, f, tick[k], scratch)
             row[f * width] = 1.0
             own = row[f * width + 1 : (f + 1) * width]
             observe_own(r, f, r["now"], own)
+            observe_state(r, f, r["now"], own, K)
+            _books(r, f, tick[k, f])
             if f == 0:
                 observe_cluster(r, own)
             for j in range(FIRST_SHARED, SCALAR_COUNT):
                 own[j] = row[1 + j]
             _clip(own, 0, SCALAR_COUNT)  # the histograms are shares
+            _clip(own, K, width - 1)
         for j in range(r["fns"] * width, slots * width):
             row[j] = 0.0
         _cluster(r, row, slots * width, slo[k])

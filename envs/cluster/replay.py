@@ -5,8 +5,11 @@
     r = replay.llm_replica(arrival_s, prompt_tokens, output_tokens, scheduler="sarathi")
     r.first_token_s, r.completed_s   # times a request
 
-Thin: the first builds a Cluster and runs the same engine as `simulate`; the second runs the engine
-of an LLM replica (llm/replica.py).
+    r = replay.llm_fleet(arrival_s, prompt_tokens, output_tokens, replay.LlmFunction(replicas=16))
+    r.replica, r.gpu_busy_s   # who served a request; GPU-seconds a replica
+
+Thin: the first builds a Cluster and runs the same engine as `simulate`; the others run the engines
+of an LLM replica (llm/replica.py) and of many (llm/fleet/).
 Shapes: N requests, F functions.  Units: seconds, MB.
 """
 
@@ -20,6 +23,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.llm.fleet.entry import llm_fleet
+from stoker.envs.cluster.llm.fleet.result import LlmFleetReplay
+from stoker.envs.cluster.llm.fleet.spec import LlmFunction, ReplicaLoss
 from stoker.envs.cluster.llm.replica import llm_replica
 from stoker.envs.cluster.llm.result import LlmReplay
 from stoker.envs.cluster.presets import preset as rules_of
@@ -27,7 +33,17 @@ from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Function, Gpu, Node
 from stoker.envs.workload.workload import Workload
 
-__all__ = ["CacheReplay", "LlmReplay", "cache_cluster", "function_cache", "llm_replica"]
+__all__ = [
+    "CacheReplay",
+    "LlmFleetReplay",
+    "LlmFunction",
+    "LlmReplay",
+    "ReplicaLoss",
+    "cache_cluster",
+    "function_cache",
+    "llm_fleet",
+    "llm_replica",
+]
 
 MB_PER_GIB = 1024.0
 

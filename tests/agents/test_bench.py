@@ -25,7 +25,7 @@ def test_the_engine_part_measures_every_case() -> None:
 
 def test_the_llm_part_measures_every_case() -> None:
     figures = bench_llm.measure(composed("bench", "requests=300", "repeats=1"))
-    assert len({figure.name for figure in figures}) == len(figures) == 8
+    assert len({figure.name for figure in figures}) == len(figures) == 11
     assert all(figure.value > 0.0 for figure in figures)
 
 

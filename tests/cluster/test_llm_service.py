@@ -225,7 +225,7 @@ def test_runs_that_cannot_be_are_named() -> None:
 
 
 def test_who_waits_in_a_replica_at_the_end_of_an_episode_is_charged() -> None:
-    """One request at a time: the first runs from 2 s on, the others wait for it and are not begun."""
+    """One request at a time: the first runs from 2 s on, the others wait for it."""
     calls = [(0.0, 0, 100, 4000), (0.5, 0, 100, 10), (3.0, 0, 100, 10)]
     w = traffic(calls, horizon_s=5.0)
     f = replace(llama(max_batch=1, max_tokens=8192), name="f0")

@@ -18,7 +18,8 @@ from stoker.envs.check import check_vector_env
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.problems import SyntheticProblems
 
-CASES = [("stoker/KeepAlive-v0", view) for view in ("cluster", "function")]
+IDS = [f"stoker/{name}-v0" for name in ("KeepAlive", "Prewarm", "Swap", "Cluster")]
+CASES = [(env_id, view) for env_id in IDS for view in ("cluster", "function")]
 TINY = SyntheticProblems(functions=3, hours=0.5, requests_per_s=0.05)
 every_case = pytest.mark.parametrize(("env_id", "view"), CASES)
 
@@ -116,7 +117,7 @@ def test_wrong_actions_are_named(env_id, view):
     env = gym.make_vec(env_id, num_envs=2, view=view, problems=TINY)
     env.reset(seed=0)
     good = np.zeros(env.action_space.shape, np.int64)
-    for bad in (good[:1], good + 99, good - 1, np.full(good.shape, np.nan), good + 0.5):
+    for bad in (good[:1], good + 999, good - 1, np.full(good.shape, np.nan), good + 0.5):
         with pytest.raises(SpecError, match="action"):
             env.step(bad)
     env.step(good)
@@ -134,6 +135,12 @@ def test_wrong_arguments_are_named(env_id, view):
 GOLDEN = {
     ("stoker/KeepAlive-v0", "cluster"): "fc2dcc535b2beb0c",
     ("stoker/KeepAlive-v0", "function"): "4ed7d409534371ce",
+    ("stoker/Prewarm-v0", "cluster"): "36a21865644ca1ac",
+    ("stoker/Prewarm-v0", "function"): "7aa377d98adc92c3",
+    ("stoker/Swap-v0", "cluster"): "256970f81a246897",
+    ("stoker/Swap-v0", "function"): "58e4b3b78f4aaede",
+    ("stoker/Cluster-v0", "cluster"): "978db7fb17512235",
+    ("stoker/Cluster-v0", "function"): "873fd4453f7d0b0a",
 }
 
 

@@ -11,7 +11,8 @@ from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.faults import FaultRates
 from stoker.envs.cluster.idle import TERMS
 from stoker.envs.cluster.observe import FEATURES, SCALARS, K
-from stoker.envs.cluster.observe_all import CLUSTER_FEATURES, OWN, C
+from stoker.envs.cluster.observe_all import CLUSTER_FEATURES, OWN, SLOT, C
+from stoker.envs.cluster.observe_state import STATE
 from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Objective, Rules
 from stoker.envs.cluster_reward import BILLED
 from stoker.envs.cluster_view import ClusterVectorEnv
@@ -235,7 +236,7 @@ def test_padding_changes_nothing_for_the_functions():
         left = tight.step(action)
         right = wide.step(np.pad(action, ((0, 0), (0, 3))))
         assert left[1] == right[1]
-        n = 4 * (1 + K)
+        n = 4 * SLOT
         assert np.array_equal(left[0][0, :n], right[0][0, :n])
         assert np.array_equal(left[0][0, -C:], right[0][0, -C:])
         assert not right[0][0, n:-C].any()
@@ -272,6 +273,10 @@ def test_the_pages_list_every_feature(text):
     assert f"| {len(SCALARS)}-{len(SCALARS) + 23} | slow_0 .. slow_23 |" in text
     assert f"| {K - 24}-{K - 1} | fast_0 .. fast_23 |" in text
     assert len(FEATURES) == len(SCALARS) + 48
+    for k, (name, meaning) in enumerate(STATE):
+        assert f"| {K + k} | {name} | {meaning} |" in text
+    assert 1 + K + len(STATE) == SLOT
+    assert f"{SLOT - 1}) columns" in text or f"S x {SLOT} + {C} columns" in text
     for k, (name, meaning) in enumerate(CLUSTER_FEATURES):
         assert f"| {k} | {name} | {meaning} |" in text
     assert all(name in text for name, _ in OWN)

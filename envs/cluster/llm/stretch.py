@@ -110,6 +110,19 @@ def steps_by(r, steps, until_s):
 
 
 @njit
+def ended_by(r, steps, until_s):
+    """Iterations of a stretch that have ended `until_s` after its start, and times as above."""
+    if steps == 1:
+        return 0, 0.0, 0.0, 0.0
+    fixed_s, floor, start, rise = pace(r)
+    begun = steps_until(fixed_s, floor, start, rise, until_s, steps)
+    times = times_s(fixed_s, floor, start, rise, begun)
+    if times[1] > until_s:
+        return times_s(fixed_s, floor, start, rise, begun - 1)
+    return times
+
+
+@njit
 def growth_until(r, steps, until_s):
     """Blocks that a stretch of `steps` has taken since its first, `until_s` after its start."""
     if steps == 1:

@@ -1,0 +1,1 @@
+"""Routing rules, one file each: which replica of a function gets a request that arrives."""

@@ -1,0 +1,11 @@
+"""What an agent's action means: one file a lever, combined into the action of an environment."""
+
+from __future__ import annotations
+
+from stoker.envs.levers.batch import Batch
+from stoker.envs.levers.keepalive import KeepAlive
+from stoker.envs.levers.lever import Lever, Levers, Scene
+from stoker.envs.levers.prewarm import Prewarm
+from stoker.envs.levers.swap import Swap
+
+__all__ = ["Batch", "KeepAlive", "Lever", "Levers", "Prewarm", "Scene", "Swap"]

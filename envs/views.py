@@ -1,0 +1,42 @@
+"""The views of one environment id, built by name.
+
+Units: seconds.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from gymnasium.vector import VectorEnv
+
+from stoker.envs.cluster.errors import SpecError
+
+Core = VectorEnv[Any, Any, Any]
+
+
+@dataclass(frozen=True)
+class Views:
+    """What `view=` names, a class of vector environment each, and the arguments of the id."""
+
+    cluster: Any
+    function: Any
+    defaults: tuple[tuple[str, Any], ...] = ()
+    """Arguments that the id sets where the caller does not."""
+
+    def __call__(self, num_envs: int = 1, view: str = "cluster", **arguments: Any) -> Core:
+        """Build B rows of a view.
+
+        Raises:
+            SpecError: names the argument that the view does not have.
+        """
+        if view not in ("cluster", "function"):
+            raise SpecError("view", view, "cluster | function")
+        build = getattr(self, view)
+        known = list(inspect.signature(build.__init__).parameters)[1:]
+        for name, value in arguments.items():
+            if name not in known:
+                raise SpecError(name, value, f"an argument of the {view} view: {', '.join(known)}")
+        core: Core = build(num_envs, **{**dict(self.defaults), **arguments})
+        return core
