@@ -93,7 +93,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         self.num_envs, self.tick_s, self.warmup_s = num_envs, tick_s, warmup_s
         self.threads, self.copy = threads, copy
         self.fault_rates = faults
-        if faults is not None and (any(faults.telemetry_delay_s) or faults.telemetry_loss):
+        if faults is not None and faults.late:
             raise SpecError("faults.telemetry_delay_s, telemetry_loss", faults, "0 here")
         self.weights = {**dict.fromkeys(COSTS, 1.0), **(weights or {})}
         self.slo = SloMultipliers(num_envs, slo_target, slo_rate)

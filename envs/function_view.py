@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from stoker.envs.cluster import engine
 from stoker.envs.cluster.decision import IdlePlan
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.faults import FaultRates, Faults, draw
 from stoker.envs.cluster.idle import TERMS, close_episode
 from stoker.envs.cluster.observe import K
 from stoker.envs.cluster.observe_all import BOUND
@@ -79,6 +80,8 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
         weights: of the reward terms, by name; those left out are 1.
         warmup_s: start of every episode, run under the heuristic and left out of scores.
         same_trace_groups: so many neighbouring rows share every problem.
+        faults: how often what goes wrong, drawn anew every episode; None = nothing. Observations
+            are never late.
         threads: over the rows.
 
     `info` of a step: `function`, `closes` (number of the decision that the reward belongs to, -1 =
@@ -101,8 +104,12 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
         weights: dict[str, float] | None = None,
         warmup_s: float = 0.0,
         same_trace_groups: int = 1,
+        faults: FaultRates | None = None,
         threads: int = 1,
     ) -> None:
+        if faults is not None and faults.late:
+            raise SpecError("faults.telemetry_delay_s, telemetry_loss", faults, "0 here")
+        self.fault_rates = faults
         if num_envs < 1:
             raise SpecError("num_envs", num_envs, "an integer >= 1")
         self.num_envs = num_envs
@@ -138,8 +145,9 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
         self._episode = np.zeros(self.num_envs, np.int64)
         drawn = [self._draw(k) for k in range(self.num_envs)]
         self._sim = Simulation(
-            [c for c, _ in drawn], [w for _, w in drawn], self.rules, threads=self.threads,
+            [c for c, _, _ in drawn], [w for _, w, _ in drawn], self.rules, threads=self.threads,
             warmup_s=self.warmup_s, functions=self.problems.functions, gpus=self.problems.gpus,
+            faults=[faults for _, _, faults in drawn],
         )  # fmt: skip
         self._totals = np.zeros((self.num_envs, len(TERMS)))
         self._past = 0
@@ -186,9 +194,12 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
         reward: NDArray[np.float64] = -np.minimum(terms @ self.weights / scale, WORST)
         return reward
 
-    def _draw(self, k: int) -> tuple[Cluster, Workload]:
+    def _draw(self, k: int) -> tuple[Cluster, Workload, Faults | None]:
         rng = stream(self._seed, k // self.groups, int(self._episode[k]))
-        return self.problems.sample(rng)
+        cluster, workload = self.problems.sample(rng)
+        if self.fault_rates is None:
+            return cluster, workload, None
+        return cluster, workload, draw(rng, cluster, workload.horizon_s, self.fault_rates)
 
     def _advance(self, plan: IdlePlan | None) -> NDArray[np.bool_]:
         """Run every row to its next decision, through the ends of episodes; return who ended."""
@@ -215,7 +226,8 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
         self._totals[k] = 0.0
         self._episode[k] += 1
         self._past += int(sim.state.rows[k]["next_req"])
-        sim.load(k, *self._draw(k), warmup_s=self.warmup_s)
+        cluster, workload, faults = self._draw(k)
+        sim.load(k, cluster, workload, warmup_s=self.warmup_s, faults=faults)
         sim.run_row(k, self.warmup_s)
         self._forget(k)
         sim.state.rows[k]["pause"] = 1

@@ -214,6 +214,11 @@ class FaultRates:
         for link in self.slow_links:
             choose("rates.slow_links", link, "slow.link")
 
+    @property
+    def late(self) -> bool:
+        """Whether figures reach the policy late or not at all."""
+        return any(self.telemetry_delay_s) or self.telemetry_loss > 0.0
+
 
 def lognormal_factors(sigma: float) -> tuple[float, ...]:
     """Quantiles of exp(sigma z), z standard normal, in the form of `Faults`; () for no noise."""

@@ -16,6 +16,7 @@ from stoker.envs.cluster.observe_state import STATE
 from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Objective, Rules
 from stoker.envs.cluster_reward import BILLED
 from stoker.envs.cluster_view import ClusterVectorEnv
+from stoker.envs.function_view import FunctionVectorEnv
 from stoker.envs.keepalive import KeepAliveEnv
 from stoker.envs.problems import SyntheticProblems
 from stoker.envs.workload import Workload
@@ -164,9 +165,10 @@ def test_cluster_rewards_without_slo_and_tail_add_up_to_the_bill(rows, faults):
     assert ended >= rows
 
 
-def test_faults_are_drawn_anew_every_episode_whatever_the_rows():
+@pytest.mark.parametrize("view", [ClusterVectorEnv, FunctionVectorEnv])
+def test_faults_are_drawn_anew_every_episode_whatever_the_rows(view):
     rates = FaultRates(failure_every_s=200.0)
-    one, three = (ClusterVectorEnv(rows, Priced(), faults=rates) for rows in (1, 3))
+    one, three = (view(rows, Priced(), faults=rates) for rows in (1, 3))
     for env in (one, three):
         env.reset(seed=3)
     first = one.sim.state.faults[0]
@@ -174,11 +176,12 @@ def test_faults_are_drawn_anew_every_episode_whatever_the_rows():
     one.reset()
     assert one.sim.state.faults[0] != first
     with pytest.raises(SpecError, match="telemetry"):
-        ClusterVectorEnv(1, Priced(), faults=FaultRates(telemetry_loss=0.1))
+        view(1, Priced(), faults=FaultRates(telemetry_loss=0.1))
 
 
-def test_function_rewards_without_the_shadow_add_up_to_the_bill():
-    env = gym.make_vec(ID, num_envs=2, view="function", problems=Priced())
+@pytest.mark.parametrize("faults", [None, *HARSH])
+def test_function_rewards_without_the_shadow_add_up_to_the_bill(faults):
+    env = gym.make_vec(ID, num_envs=2, view="function", problems=Priced(), faults=faults)
     env.reset(seed=1)
     env.action_space.seed(1)
     ended = 0
