@@ -98,6 +98,7 @@ def test_the_same_for_the_other_scale_outs(case: Case, chosen: Rules) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @given(st.one_of(cases(), faulty()), rules())
 @settings(LONG)
 def test_the_same_at_length(case: Case, chosen: Rules) -> None:
