@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from hydra.utils import get_method
 
+from stoker.agents.build_functions import map_functions, mapping_profile
+from stoker.agents.build_llm import llm_hardware
 from stoker.agents.nodes import ConfigNode, call, fill, plain
 from stoker.baselines.base import Policy
 from stoker.baselines.registry import load_policy
@@ -27,12 +29,6 @@ from stoker.envs.cluster.faults import draw as draw_faults
 from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Objective
 from stoker.envs.workload import Workload, to_gpu
 
-MAPPINGS = ("lognormal", "catalogue", "table")
-LAYERS = {
-    "runtime": "", "sandbox_s": 0.0, "runtime_gib": 0.0, "sandbox_gib": 0.0,
-    "lend_after_s": math.inf, "lent_s": 0.0,
-}  # fmt: skip
-"""Fields of a function that a scenario may set for all mapped ones, and what they are if not."""
 PARTS = ("all", "train", "validation", "test", "later")
 
 
@@ -149,6 +145,8 @@ def build_cluster(
         gpus = tuple(fill(f"cluster.gpus[{i}]", Gpu, gpu) for i, gpu in enumerate(node["gpus"]))
         pcie = fill("cluster.pcie", Link, node["pcie"] or {})
         hardware = Node(gpus, node["host_gib"], node["host_price_usd_gib_h"], disk, pcie)
+    elif scenario["mapping"] == "llm":
+        hardware = llm_hardware(node, scenario, node["host_gib"], disk)
     else:
         device_gib = traffic.memory_ratio(workload, functions, scenario["ratio"])
         count, gpus = pools(node, len(functions), device_gib / max(f.device_gib for f in functions))
@@ -156,13 +154,13 @@ def build_cluster(
             device_gib / count, gpu=node["gpu"], pooled=node["pooled"], gpus=gpus,
             host_gib=node["host_gib"], disk=disk,
         )  # fmt: skip
-        hardware = replace(hardware, host_price_usd_gib_h=node["host_price_usd_gib_h"])
+    hardware = replace(hardware, host_price_usd_gib_h=node["host_price_usd_gib_h"])
     return Cluster(
         (_complete(hardware, node),) * count,
         functions,
         fill("cluster.objective", Objective, node["objective"]),
         first_bin_s=node["first_bin_s"] / scenario["compress"],
-        profile=scenario["profile"] or _mapping_profile(scenario["mapping"]),
+        profile=scenario["profile"] or mapping_profile(scenario),
     )
 
 
@@ -213,44 +211,6 @@ def located(path: str | None, name: str) -> Path:
     return found
 
 
-def map_functions(
-    workload: Workload, table: tuple[Function, ...], scenario: Mapping[str, Any], seed: int
-) -> tuple[Function, ...]:
-    """Take the functions of the workload's own table, or map them to models."""
-    mapping = scenario["mapping"]
-    if mapping not in MAPPINGS:
-        raise SpecError("scenario.mapping", mapping, " | ".join(MAPPINGS))
-    layers = _layers(scenario.get("layers") or {})
-    related = dict(scenario["families"])
-    if mapping == "table":
-        if layers:
-            raise SpecError("scenario.layers", dict(layers), "{}: the workload's table has them")
-        if related["size"] != 1:
-            raise SpecError("scenario.families.size", related["size"], "1: the table has families")
-        if not table:
-            raise SpecError("scenario.mapping", mapping, "a workload with functions_path")
-        by_name = {function.name: function for function in table}
-        return tuple(by_name[name] for name in workload.names)
-    draw = to_gpu.lognormal if mapping == "lognormal" else to_gpu.catalogue
-    functions = draw(workload, np.random.default_rng([seed, 2]))
-    if related["size"] != 1:
-        functions = call(
-            "scenario.families",
-            traffic.families.share,
-            {"functions": functions, "rng": np.random.default_rng([seed, 7]), **related},
-        )
-    slack_s = float(scenario["slo_slack_s"])
-    return tuple(replace(f, slo_s=f.alpha_s + f.beta_s + slack_s, **layers) for f in functions)
-
-
-def _layers(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the layers of a scenario, and leave out what is as it is anyway."""
-    for name in asked:
-        if name not in LAYERS:
-            raise SpecError(f"scenario.layers.{name}", asked[name], " | ".join(LAYERS))
-    return {name: value for name, value in asked.items() if value != LAYERS[name]}
-
-
 def _first_hours(workload: Workload, hours: float | None) -> Workload:
     """Keep the first hours, all of them if None."""
     if hours is None:
@@ -272,7 +232,3 @@ def _draw_functions(workload: Workload, share: float, seed: int) -> Workload:
     kept = np.sort(rng.permutation(count)[: max(round(share * count), 1)])
     source = f"{workload.source}; {len(kept)} of them drawn by seed"
     return replace(workload.select(kept), source=source)
-
-
-def _mapping_profile(mapping: str) -> str:
-    return "the workload's own table" if mapping == "table" else to_gpu.profile(mapping)

@@ -23,9 +23,11 @@ from rich.table import Table
 from stoker.agents import tables
 from stoker.agents.build import build_policy
 from stoker.agents.judged import kind_of
+from stoker.agents.token_figures import NAMES, token_figures
 from stoker.agents.tracks import Case, build_cases, results_of
 from stoker.agents.wording import number, percent
-from stoker.envs.cluster.outcome import Result
+from stoker.envs.cluster.outcome import PERCENTILES, Result
+from stoker.envs.cluster.profiles.figure import EXTRAPOLATED
 from stoker.envs.cluster.tables import COLD, DROPPED, FAILED, HOST, IN_FLIGHT, PEER, REMOTE, WARM
 
 TIERS = {
@@ -52,6 +54,7 @@ def main(cfg: DictConfig) -> None:
     name = type(policy).__name__
     row = {"policy": name, "kind": kind_of(policy), **case.cell, **run.summary()}
     row["wall_s"] = wall_s
+    row |= token_figures(result.outcome, case.problem.workload)
     folder = Path(HydraConfig.get().runtime.output_dir)
     write(folder, row, case, result)
     show(row, case, result)
@@ -73,6 +76,8 @@ def write(folder: Path, row: dict[str, Any], case: Case, result: Result) -> None
         "start_s": seen.start_s,
         "finish_s": seen.finish_s,
     }
+    if seen.first_token_s is not None:
+        columns |= {"first_token_s": seen.first_token_s, "max_tbt_s": seen.max_tbt_s}
     parquet.write_table(pa.table(columns), folder / "requests.parquet")
     facts = {**row, "source": case.problem.workload.source, "profile": case.problem.cluster.profile}
     text = json.dumps({"summary": facts, "counters": result.counters}, indent=2, default=float)
@@ -95,6 +100,11 @@ def show(row: dict[str, Any], case: Case, result: Result) -> None:
         f"{case.ratio:g}), profile {cluster.profile}, simulated in {row['wall_s']:.2f} s",
         highlight=False,
     )
+    if cluster.profile.endswith(f"({EXTRAPOLATED})"):
+        console.print(
+            "[bold]extrapolated[/bold]: the profile's times are scaled from another GPU's kernels",
+            highlight=False,
+        )
     left, right = _dollars(row), _service(row, result)
     table = Table("dollars", "", "service", "", box=SIMPLE_HEAD, pad_edge=False)
     table.columns[1].justify = table.columns[3].justify = "right"
@@ -120,7 +130,14 @@ def _dollars(row: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _service(row: dict[str, Any], result: Result) -> list[tuple[str, str]]:
     count = result.counters
+    tokens = [
+        (f"{what} P{p} s", number(row[f"{name}_p{p}_s"], 4))
+        for name, what in NAMES.items()
+        for p in PERCENTILES
+        if f"{name}_p{p}_s" in row
+    ]
     return [
+        *tokens,
         ("cold starts", percent(row["cold_ratio"], digits=2)),
         ("waited for starts s", number(row["cold_s"])),
         ("waited in all s", number(row["wait_s"])),

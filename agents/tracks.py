@@ -216,6 +216,7 @@ def _since(end: Result, start: Result, warmup_s: float) -> Result:
     bill = {f.name: getattr(end.bill, f.name) - getattr(start.bill, f.name) for f in fields(Bill)}
     bill["wait_usd"] = end.bill.wait_usd
     kept = end.outcome.arrival_s >= warmup_s
-    outcome = {f.name: getattr(end.outcome, f.name)[kept] for f in fields(Outcome)}
+    columns = {f.name: getattr(end.outcome, f.name) for f in fields(Outcome)}
+    outcome = {name: None if x is None else x[kept] for name, x in columns.items()}
     counters = {name: n - start.counters[name] for name, n in end.counters.items()}
     return replace(end, bill=Bill(**bill), outcome=Outcome(**outcome), counters=counters)

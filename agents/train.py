@@ -19,6 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from stoker.agents import build, judged, tracks, train_ticks
+from stoker.agents.build_functions import map_functions
 from stoker.agents.learner import Trained, train
 from stoker.agents.nodes import plain
 from stoker.agents.progress import bar
@@ -67,7 +68,7 @@ class ConfigProblems:
         part = self._workload.select(chosen).window(start_s, start_s + self._hours_s)
         scenario = dict(self._scenarios[int(rng.integers(len(self._scenarios)))])
         scenario["ratio"] = self._ratios[int(rng.integers(len(self._ratios)))]
-        functions = build.map_functions(part, self._table, scenario, int(rng.integers(SEEDS)))
+        functions = map_functions(part, self._table, scenario, int(rng.integers(SEEDS)))
         return build.build_cluster(self._cluster, scenario, part, functions), part
 
 

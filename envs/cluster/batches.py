@@ -10,6 +10,7 @@ from stoker.envs.cluster.events import DONE, push, quantize
 from stoker.envs.cluster.eviction import access
 from stoker.envs.cluster.instances import close_slot, make_busy, make_idle, open_slot
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.llm_lanes import hand_over
 from stoker.envs.cluster.requests import dequeue
 from stoker.envs.cluster.rules.wait_vs_cold import WAIT_VS_COLD, batch_started
 from stoker.envs.cluster.service_time import takes_s
@@ -19,7 +20,7 @@ from stoker.envs.cluster.tables import NONE, WARM, f8_at, fn_at, gpu_at, inst_at
 
 
 @njit
-def _begin(r, i, q, t):
+def begin(r, i, q, t):
     """Book the start of request q on instance i."""
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
@@ -41,9 +42,12 @@ def run(r, i, head, n, t):
     """Execute a batch: the chain of n requests from `head`."""
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
+    if r["llms"] and inst["lane"] != NONE:
+        hand_over(r, i, head, t)
+        return
     q = head
     for _ in range(n):
-        _begin(r, i, q, t)
+        begin(r, i, q, t)
         q = req_at(r["req"], q)["next"]
     fn["inflight"] += n
     gpu = gpu_at(r["gpu"], inst["gpu"])

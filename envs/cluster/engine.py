@@ -17,7 +17,9 @@ from stoker.envs.cluster.events import (
     EXPIRE,
     FAULT,
     HOST_EXPIRE,
+    KIND_BITS,
     LINK,
+    LLM,
     NODE,
     PHASE,
     PREWARM,
@@ -29,6 +31,8 @@ from stoker.envs.cluster.instances import expiry_of, remove_instance, set_expiry
 from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.layers import parkable, review_layer
 from stoker.envs.cluster.links import finished, leave, relink
+from stoker.envs.cluster.llm_lanes import take_lane
+from stoker.envs.cluster.llm_turns import take_llm_turn
 from stoker.envs.cluster.loading import make_ready, next_phase
 from stoker.envs.cluster.losses import STRUCK, strike
 from stoker.envs.cluster.placed import may_expire, standing
@@ -72,6 +76,8 @@ def alive(r, i, t):
             part(r, inst["node"], t)
         return
     make_ready(r, i, t)
+    if r["llms"] and fn["llm"] != NONE:
+        take_lane(r, i)
     q = inst["bound"]
     if q != NONE:
         fn["inflight"] -= 1  # `run` counts it again
@@ -166,6 +172,8 @@ def _handle(r, kind, a, b, t):
             come_up(r, a, t)
     elif kind == FAULT:
         strike(r, t)
+    elif kind == LLM:
+        take_llm_turn(r, a, b, t)
     else:  # ORDER: the waiting functions are looked at after every event
         fn_at(r["fn"], a)["order_timer"] = math.inf
 
@@ -200,7 +208,7 @@ def advance(r, until):
     last = until >= r["horizon"]
     until = min(until, r["horizon"])
     while True:
-        if r["free_n"] < r["spans"] + parkable(r):
+        if r["free_n"] < r["spans"] + parkable(r) or (r["llms"] and r["lane_free"] == NONE):
             return FULL_INSTANCES
         used = r["heap_n"] + r["slowed_n"]
         if r["heap_cap"] - used < r["queued"] + r["fns"] + RESERVE + parkable(r):
@@ -223,9 +231,9 @@ def advance(r, until):
             return OVER if last else RUNNING
         r["now"] = soonest
         r["events"] += 1
-        if t <= arrival:
-            event = event_at(r["heap"], 0)
-            kind, a, b = event["key"] >> 48, event["a"], event["b"]
+        event = event_at(r["heap"], 0)
+        if t < arrival or (t == arrival and event["key"] >> KIND_BITS < LLM):
+            kind, a, b = event["key"] >> KIND_BITS, event["a"], event["b"]
             pop(r)
             _handle(r, kind, a, b, t)
         else:

@@ -11,7 +11,9 @@ from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.tables import NONE, event_at
 
 DONE, SLOW_DONE, PHASE, LINK, EXPIRE, HOST_EXPIRE, PREWARM, BATCH, ORDER, NODE, FAULT = range(11)
-"""Kinds, in the order in which events of one instant are handled; arrivals come after them all."""
+LLM = 11
+"""Kinds, in the order in which events of one instant are handled; arrivals come before LLM, after
+all others."""
 KIND_BITS = 48
 
 

@@ -68,6 +68,9 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
     families = {family: k for k, family in enumerate(cluster.families)}
     table["family"] = [families[f.family] if f.shared_gib else NONE for f in cluster.functions]
     fill_images(table, cluster)
+    if llms := [k for k, f in enumerate(cluster.functions) if f.llm]:
+        table["llm"][llms] = np.arange(len(llms))
+        table["concurrency"][llms] = [f.llm.requests for f in cluster.functions if f.llm]
 
 
 def fill_images(table: Records, cluster: Cluster) -> None:
@@ -94,7 +97,7 @@ def reset_functions(table: Records) -> None:
     table["min_batch"] = 1
     table["max_instances"] = 2**31 - 1
     links = ("open_head", "open_tail", "q_head", "q_tail", "next_waiting", "peers")
-    for name in (*links, "decision", "left_out", "gpu_class", "parked"):
+    for name in (*links, "decision", "left_out", "gpu_class", "parked", "llm"):
         table[name] = NONE
     table["last_arrival"] = table["last_idle"] = -np.inf
     table["slow_unit"] = table["fast_unit"] = table["multiplier"] = 1.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from stoker.envs.cluster.errors import SpecError, require
+from stoker.envs.cluster.llm_spec import Llm, check_llm
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ class Function:
     """An instance that has idled so long may be lent; inf = never. In simulation alone."""
     lent_s: float = 0.0
     """In place of sandbox_s and runtime_s in a process lent to it."""
+    llm: Llm | None = None
+    """It serves by iterations, not by batches of alpha_s + beta_s * b."""
 
     def __post_init__(self) -> None:
         for name in AMOUNTS:
@@ -125,6 +128,8 @@ class Function:
             self._refuse("shared_gib", f"0 (an instance spans {self.gpus} GPUs)")
         if len({s.kind for s in self.services}) < len(self.services):
             self._refuse("services", "one a class of GPU")
+        if self.llm is not None:
+            check_llm(self)
 
     @property
     def layered(self) -> bool:

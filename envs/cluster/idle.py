@@ -10,6 +10,7 @@ from stoker.envs.cluster.engine import NOTICED, OVER, PAUSED, advance, close
 from stoker.envs.cluster.features import UNIT_EDGE
 from stoker.envs.cluster.idleness import plan_idle
 from stoker.envs.cluster.jit import entry, njit
+from stoker.envs.cluster.llm_lanes import waiting_s
 from stoker.envs.cluster.observe import observe
 from stoker.envs.cluster.order import rescore
 from stoker.envs.cluster.prefetch import bring_near
@@ -144,6 +145,8 @@ def close_episode(rows, k, terms, closes, likelihood, scale, survival):
         for _ in range(fn["queued"]):
             terms[f, 0] += r["now"] - f8_at(r["arrival"], q)["v"]
             q = req_at(r["req"], q)["next"]
+        if r["llms"] and fn["llm"] != NONE:
+            terms[f, 0] += waiting_s(r, f)
         scale[f] = cold_cost(r, f)
         idle = fn["inflight"] == 0 and fn["queued"] == 0 and fn["decision"] != NONE
         survival[f] = 1 if idle else 0

@@ -20,6 +20,7 @@ from stoker.envs.cluster.host_tier import (
 )
 from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.layers import park
+from stoker.envs.cluster.llm_lanes import give_lane
 from stoker.envs.cluster.placed import host_open, loosen, must_leave, parted, regrip
 from stoker.envs.cluster.power import part
 from stoker.envs.cluster.rules.wait_vs_cold import leave_peers
@@ -177,6 +178,8 @@ def _leave_idle(r, i):
     inst = inst_at(r["inst"], i)
     fn = fn_at(r["fn"], inst["fn"])
     close_slot(r, i)
+    if inst["lane"] != NONE:
+        give_lane(r, i)
     copy_of(r, inst["node"], inst["fn"])["ready"] -= 1
     fn["idle"] -= 1
     no_more_idle(r, i)

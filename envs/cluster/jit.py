@@ -22,6 +22,7 @@ from stoker.envs.cluster.jit_library import EntryCompiler, HelperCompiler
 config: Any = numba.config
 
 _numba_njit: Any = numba.njit
+_numba_cfunc: Any = numba.cfunc
 F = TypeVar("F", bound=Callable[..., Any])
 HERE = Path(__file__).resolve().parent
 
@@ -52,6 +53,8 @@ def cache_root() -> Path:
     raise OSError("no writable folder for compiled code: set STOKER_CACHE to one")
 
 
+_KEPT: list[Any] = []
+"""Compiled functions that only addresses refer to."""
 _CACHE = cache_root() / "engine" / source_digest()
 
 
@@ -80,3 +83,20 @@ def entry(function: F) -> F:
     finally:
         config.CACHE_DIR = before
     return compiled
+
+
+def address_of(function: Callable[..., Any], signature: str) -> int:
+    """Compile a function that compiled code calls through its address; cached as an entry is.
+
+    It becomes a unit of its own: who does not call it does not compile it.
+    """
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(_CACHE)
+    try:
+        compiled = _numba_cfunc(signature, cache=True, pipeline_class=EntryCompiler, _nrt=False)(
+            function
+        )
+    finally:
+        config.CACHE_DIR = before
+    _KEPT.append(compiled)
+    return int(compiled.address)

@@ -68,6 +68,9 @@ class LiveEngine:
     ) -> None:
         names = tuple(f.name for f in cluster.functions)
         for f in cluster.functions:
+            if f.llm is not None:
+                accepted = "None (on a real backend, which forms its own iterations)"
+                raise SpecError(f"function[{f.name}].llm", f.llm.profile, accepted)
             if f.gpus > 1:
                 raise SpecError(f"function[{f.name}].gpus", f.gpus, "1 (on a real backend)")
         for gpu in cluster.gpus:

@@ -21,6 +21,7 @@ from stoker.envs.cluster.exclusive import unqueue
 from stoker.envs.cluster.instances import lose_instance
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.links import clear, set_rate
+from stoker.envs.cluster.llm_lanes import reset_tokens
 from stoker.envs.cluster.order import rescore
 from stoker.envs.cluster.placed import unpin
 from stoker.envs.cluster.power import part
@@ -55,8 +56,12 @@ STRUCK = 2
 
 @njit
 def _forget_start(r, q):
-    """Request q, which was in service, waits again from its arrival on."""
+    """Request q, which was in service or with an LLM's replica, waits again from its arrival on."""
     req = req_at(r["req"], q)
+    if req["held"]:
+        reset_tokens(r, q)
+        if math.isnan(req["start"]):
+            return
     arrival = f8_at(r["arrival"], q)["v"]
     wait = req["start"] - arrival
     fn_at(r["fn"], inst_at(r["inst"], req["inst"])["fn"])["acc_wait_s"] -= wait
@@ -116,6 +121,11 @@ def _lose_batches(r, n, t):
             if inst_at(r["inst"], i)["node"] == n:
                 _lose_batch(r, i, event["a"], event["b"], t)
                 event["a"] = NONE
+    for q in range(r["next_req"] if r["llms"] else 0):
+        req = req_at(r["req"], q)
+        if req["held"] and inst_at(r["inst"], req["inst"])["node"] == n:
+            _lose_batch(r, req["inst"], q, 1, t)
+            req["held"] = 0
     for g in range(r["gpus"]):
         while gpu_at(r["gpu"], g)["node"] == n:
             head, size = drop_batch(r, g)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.llm_spec import check_llm_run
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.envs.workload.workload import Workload
 
 
 def check(cluster: Cluster, workload: Workload, rules: Rules) -> None:
     """Raise SpecError unless the workload names the cluster's functions and the rules suit it."""
+    check_llm_run(cluster.functions, workload, rules.scale_out)
     for gpu in cluster.gpus:
         if gpu.sharing == "exclusive" and rules.scale_out in ("per_request", "wait_vs_cold"):
             accepted = f"parallel (rules.scale_out is {rules.scale_out})"

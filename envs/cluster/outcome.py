@@ -40,6 +40,10 @@ class Outcome:
     """NaN where service has not begun. Shape: (N,)"""
     finish_s: NDArray[np.float64]
     """NaN where it has not ended. Shape: (N,)"""
+    first_token_s: NDArray[np.float64] | None = None
+    """When an LLM put out its first token, NaN where none did; None without LLMs. Shape: (N,)"""
+    max_tbt_s: NDArray[np.float64] | None = None
+    """Longest time between two tokens, NaN where there are not two; likewise. Shape: (N,)"""
 
     @property
     def latency_s(self) -> NDArray[np.float64]:
@@ -167,7 +171,9 @@ def collect(state: State, cluster: Cluster, k: int) -> Result:
     )
     refused = _count(tier[scored], DROPPED) + _count(tier[scored], FAILED)
     late = int(row["late"]) + refused + int(np.count_nonzero(queued))
-    outcome = Outcome(arrival_s, state.workloads[k].function, tier, start_s, req["finish"].copy())
+    tokens = (None, None) if state.lanes is None else state.lanes.token_times(k)
+    function, finish_s = state.workloads[k].function, req["finish"].copy()
+    outcome = Outcome(arrival_s, function, tier, start_s, finish_s, *tokens)
     return Result(
         outcome=outcome,
         bill=bill,

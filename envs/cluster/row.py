@@ -12,7 +12,8 @@ from stoker.envs.cluster.tables import AGES
 _TABLES = (
     "fn", "inst", "node", "gpu", "nf", "gf", "fg", "cf", "link", "req", "heap", "order", "effect",
     "store", "kept", "scratch", "arrival", "function", "service", "cold_service", "param", "hybrid",
-    "theta", "target", "layer", "slowed", "fault", "service_noise", "load_noise",
+    "theta", "target", "layer", "slowed", "fault", "service_noise", "load_noise", "lane",
+    "llm_req", "prompt",
 )  # fmt: skip
 ROW = np.dtype(
     [(name, "i8") for name in _TABLES]
@@ -57,6 +58,8 @@ ROW = np.dtype(
         ("faults", "i8"), ("next_fault", "i8"), ("retry", "i8"), ("heed", "i8"), ("retries", "i8"),
         # batches that others may slow: how many, first free place of the table
         ("slowed_n", "i8"), ("slowed_free", "i8"),
+        # LLM functions: how many, first free replica, address of the replicas' code
+        ("llms", "i8"), ("lane_free", "i8"), ("turn", "i8"),
     ],
     align=True,
 )  # fmt: skip

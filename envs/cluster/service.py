@@ -16,6 +16,7 @@ from stoker.envs.cluster.features import on_arrival
 from stoker.envs.cluster.idleness import close_gap, settle
 from stoker.envs.cluster.instances import MRU, NEWEST, choose_open, remove_instance
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.llm_lanes import can_be_served, least_outstanding
 from stoker.envs.cluster.loading import start_instance
 from stoker.envs.cluster.placed import closed, standing
 from stoker.envs.cluster.requests import dequeue, drop, enqueue, function_of
@@ -58,6 +59,8 @@ def _choose_slot(r, f, t):
     waiting = best = NONE
     share = NONE
     weighted = r["placing"] and fn_at(r["fn"], f)["weighted"]
+    if not weighted and r["llms"] and fn_at(r["fn"], f)["llm"] != NONE:
+        return least_outstanding(r, f, drain)
     newest = r["clone"] == MRU or r["clone"] == NEWEST
     i = choose_open(r, f)
     while i != NONE:
@@ -162,6 +165,9 @@ def arrive(r, q, t):
     fn["arrivals"] += 1
     fn["acc_requests"] += 1
     fn["last_arrival"] = t
+    if r["llms"] and fn["llm"] != NONE and not can_be_served(r, f, q):
+        drop(r, q, t)
+        return
     if r["scale_out"] == PER_REQUEST:
         _bind(r, f, q, t)
         return

@@ -22,9 +22,10 @@ from stoker.envs.cluster.matching import check
 from stoker.envs.cluster.outcome import Result, collect
 from stoker.envs.cluster.pending import Pending
 from stoker.envs.cluster.policy_like import PolicyLike
+from stoker.envs.cluster.size import Size
 from stoker.envs.cluster.spec import GIB, Cluster, Rules
 from stoker.envs.cluster.standing_orders import carry_out
-from stoker.envs.cluster.state import Size, State
+from stoker.envs.cluster.state import State
 from stoker.envs.cluster.tables import EXPERTS
 from stoker.envs.cluster.telemetry import Telemetry
 from stoker.envs.workload.workload import Workload

@@ -21,6 +21,7 @@ def take_free(r):
     inst["link"], inst["through"], inst["prev"], inst["next"] = NONE, NONE, NONE, NONE
     inst["owner"], inst["shard"], inst["legs"] = i, NONE, 0
     inst["freq"], inst["disk"], inst["pinned"], inst["noise"] = 0.0, 0, 0, 1.0
+    inst["lane"] = NONE
     inst["timer"], inst["keep_until"] = math.inf, 0.0
     inst["last_start"], inst["idle_since"] = r["now"], r["now"]
     return i

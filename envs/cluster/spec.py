@@ -16,6 +16,7 @@ from stoker.envs.cluster.choices import CHOICES, choose
 from stoker.envs.cluster.columns import Columns
 from stoker.envs.cluster.errors import SpecError, require
 from stoker.envs.cluster.function import Function, Service
+from stoker.envs.cluster.llm_spec import Llm, check_llm_gpus
 from stoker.envs.cluster.node import Gpu, Link, Node
 from stoker.envs.cluster.ruleset import Rules
 from stoker.envs.cluster.sharing_spec import check_interference
@@ -28,6 +29,7 @@ __all__ = [
     "Function",
     "Gpu",
     "Link",
+    "Llm",
     "Node",
     "Objective",
     "Rules",
@@ -100,6 +102,7 @@ class Cluster:
                 at = f"function[{f.name}].device_gib"
                 raise SpecError(at, f.device_gib, f"<= {largest} (largest GPU)")
         check_interference(self.functions, self.gpus)
+        check_llm_gpus(self.functions, self.gpus)
         require(self.first_bin_s > 0.0, "cluster.first_bin_s", self.first_bin_s, "> 0")
 
     @property

@@ -5,14 +5,11 @@ Shapes: B rows, F functions (of the largest row), I instance slots, G GPUs, N re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.events import FAULT as FAULT_EVENT
 from stoker.envs.cluster.events import KIND_BITS
 from stoker.envs.cluster.faults import LOAD_STREAM, SERVICE_STREAM, Faults
@@ -26,6 +23,7 @@ from stoker.envs.cluster.fill import (
 from stoker.envs.cluster.noise import FACTORS
 from stoker.envs.cluster.row import ROW
 from stoker.envs.cluster.rules.params import DEFAULTS
+from stoker.envs.cluster.size import Size
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.envs.cluster.tables import (
     CF,
@@ -55,6 +53,9 @@ from stoker.envs.cluster.tables import (
 )
 from stoker.envs.workload.workload import Workload
 
+if TYPE_CHECKING:
+    from stoker.envs.cluster.llm_state import Lanes
+
 Records = NDArray[Any]
 
 
@@ -76,39 +77,6 @@ STRIDED = (
     "hybrid", "scratch", "store", "kept", "target", "layer", "slowed",
 )  # fmt: skip
 """Tables that have a part for every row."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """Room of a row's tables."""
-
-    functions: int
-    nodes: int
-    gpus: int
-    kinds: int
-    families: int
-    images: int
-
-    @classmethod
-    def of(cls, clusters: Sequence[Cluster], functions: int = 0, gpus: int = 0) -> Size:
-        """Room for each of some clusters, and at least for so many functions and GPUs."""
-        images = max(len(c.images) for c in clusters)
-        return cls(
-            max(functions, *(len(c.functions) for c in clusters)),
-            max(len(c.all_nodes) for c in clusters),
-            max(gpus, *(len(c.gpus) for c in clusters)),
-            max(len(c.kinds) for c in clusters),
-            max(len(c.families) for c in clusters),
-            max(functions, images) if images else 0,  # a function may be an image of its own
-        )
-
-    def check(self, cluster: Cluster) -> None:
-        """Raise SpecError unless a cluster fits."""
-        found = Size.of([cluster])
-        for f in fields(self):
-            if getattr(found, f.name) > getattr(self, f.name):
-                accepted = f"<= {getattr(self, f.name)} (room of the tables)"
-                raise SpecError(f"cluster.{f.name}", getattr(found, f.name), accepted)
 
 
 class State:
@@ -144,6 +112,11 @@ class State:
         self.param = np.array([rules.params.get(k, v) for k, v in DEFAULTS.items()])
         self.hybrid = np.zeros((b, f if rules.plan == "hybrid_histogram" else 0), HYBRID)
         self.rules = rules
+        self.lanes: Lanes | None = None
+        if size.llms:
+            from stoker.envs.cluster.llm_state import Lanes  # on demand: few have LLM functions
+
+            self.lanes = Lanes(b, size.llms, size.llm_batch)
         self.req: list[Records] = [np.zeros(0, REQ)] * b
         self.workloads = [NOTHING] * b
         self.cold_service: list[NDArray[np.float64] | None] = [None] * b
@@ -190,6 +163,8 @@ class State:
         self.req[k]["tier"] = IN_FLIGHT
         self.req[k]["start"] = self.req[k]["finish"] = np.nan
         self._expect(k, cluster, faults)
+        if self.lanes is not None:
+            self.lanes.load(k, row, cluster, workload)
         self._point_row(k)
 
     def _expect(self, k: int, cluster: Cluster, faults: Faults | None) -> None:
@@ -253,6 +228,8 @@ class State:
         row["service"] = self._keep(k, workload.service_s, np.float64)
         row["cold_service"] = self._keep(k, self.cold_service[k], np.float64)
         row["theta"] = self._keep(k, self.theta[k], np.float64)
+        if self.lanes is not None:
+            self.lanes.point(k, row)
         faults = self.faults[k]
         row["fault"] = self.fault[k].ctypes.data
         if faults is not None:
@@ -277,6 +254,8 @@ class State:
         self.inst = np.concatenate([self.inst, extra], axis=1)
         self.rows["free_head"] = old
         self.rows["free_n"] += old
+        if self.lanes is not None:
+            self.lanes.grow(self.rows)
         self.point()
 
     def grow_heap(self, places: int) -> None:

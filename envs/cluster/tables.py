@@ -88,6 +88,8 @@ FN = np.dtype(
         ("sandbox_keep_alive_s", "f8"), ("held_parked", "i8"),
         # loads that have begun, where their times are noisy
         ("loads", "i8"),
+        # its pattern among the replicas of LLMs, else NONE (llm_lanes.py)
+        ("llm", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -102,7 +104,7 @@ INST = np.dtype(
         ("source", "i8"), ("phase", "i8"), ("link", "i8"), ("legs", "i8"),
         ("left", "f8"), ("rate", "f8"), ("now_rate", "f8"), ("through", "i8"),
         ("compression", "f8"), ("moves", "i8"), ("owner", "i8"), ("peer_prev", "i8"),
-        ("peer_next", "i8"), ("ends", "f8"), ("noise", "f8"),
+        ("peer_next", "i8"), ("ends", "f8"), ("noise", "f8"), ("lane", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -189,8 +191,13 @@ LINK = np.dtype(
     align=True,
 )  # fmt: skip
 REQ = np.dtype(
-    [("start", "f8"), ("finish", "f8"), ("next", "i8"), ("inst", "i8"), ("tier", "u1")], align=True
-)
+    [
+        ("start", "f8"), ("finish", "f8"), ("next", "i8"), ("inst", "i8"), ("tier", "u1"),
+        ("held", "u1"),
+    ],
+    align=True,
+)  # fmt: skip
+"""`held`: with the replica of its instance, where it waits or runs (llm_lanes.py)."""
 EVENT = np.dtype([("t", "f8"), ("key", "i8"), ("a", "i8"), ("b", "i8")], align=True)
 EFFECT = np.dtype(
     [("kind", "i8"), ("inst", "i8"), ("fn", "i8"), ("gpu", "i8"), ("a", "i8"), ("b", "i8")],

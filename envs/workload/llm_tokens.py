@@ -65,6 +65,6 @@ def generate(
         PROMPT_TOKEN_S * prompt_tokens + STEP_S * output_tokens,
         prompt_tokens,
         output_tokens,
-        f"{synthetic.VERSION} llm_tokens; {functions} services, {hours:g} h, {requests_per_s:g}/s, "
-        f"zipf {zipf:g}",
+        source=f"{synthetic.VERSION} llm_tokens; {functions} services, {hours:g} h, "
+        f"{requests_per_s:g}/s, zipf {zipf:g}",
     )

@@ -38,12 +38,14 @@ class Workload:
     """Shape: (N,)"""
     output_tokens: NDArray[np.int32] | None = None
     """Shape: (N,)"""
+    client: NDArray[np.int32] | None = None
+    """Who sent a request, 0 or more: of use to the LLM scheduler vtc. Shape: (N,)"""
     source: str = "unnamed"
     """Which trace or generator this is, with its version: printed with every result."""
 
     def __post_init__(self) -> None:
         n = len(self.arrival_s)
-        for name in ("function", "service_s", "prompt_tokens", "output_tokens"):
+        for name in ("function", "service_s", "prompt_tokens", "output_tokens", "client"):
             column = getattr(self, name)
             if column is not None and len(column) != n:
                 raise SpecError(f"workload.{name}", len(column), f"one entry a request ({n})")
@@ -121,4 +123,5 @@ class Workload:
             service_s=cut(self.service_s),
             prompt_tokens=cut(self.prompt_tokens),
             output_tokens=cut(self.output_tokens),
+            client=cut(self.client),
         )

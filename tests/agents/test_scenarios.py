@@ -27,7 +27,8 @@ from stoker.envs.cluster.simulation import simulate
 from stoker.envs.workload import locate
 
 CONF = Path(str(resources.files("stoker.conf")))
-LOADING = ("uncoupled", "fair_link", "fifo_links", "benchmark")
+LOADING = ("uncoupled", "fair_link", "fifo_links", "benchmark", "llm")
+"""Of one workload or more, not of the benchmark; `llm` has tests of its own."""
 SCENARIOS = sorted({path.stem for path in (CONF / "scenario").glob("*.yaml")} - {*LOADING})
 SIZES = {
     "xs": (8, 1), "s": (50, 4), "m": (300, 16), "l": (1_000, 64), "xl": (10_000, 512)

@@ -46,6 +46,47 @@ def test_a_run_prints_a_summary_and_leaves_its_figures(tmp_path: Path) -> None:
     assert facts["summary"]["total_usd"] == pytest.approx(row["total_usd"])
 
 
+def test_an_llm_serves_by_iterations_and_an_extrapolated_profile_says_so(tmp_path: Path) -> None:
+    """Percentiles of the tokens are those of the requests' own columns."""
+    profile = "scenario.llm.profile='microsoft/phi-2|a40|tp1'"
+    small = ("workload=mmpp2", "workload.hours=0.05", "scenario.llm.runtime_s=1", "policy=ttl")
+    done = stoker("simulate", "scenario=llm", profile, *small, f"hydra.run.dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "extrapolated" in done.stdout and "first token P99 s" in done.stdout
+    from pyarrow import parquet
+
+    requests = parquet.read_table(tmp_path / "requests.parquet")
+    first, arrival = (requests[name].to_numpy() for name in ("first_token_s", "arrival_s"))
+    seen = np.isfinite(first)
+    assert np.count_nonzero(seen) > 100
+    facts = json.loads((tmp_path / "summary.json").read_text())["summary"]
+    for p in (50, 95, 99):
+        assert facts[f"ttft_p{p}_s"] == pytest.approx(np.percentile((first - arrival)[seen], p))
+    gap = requests["max_tbt_s"].to_numpy()
+    assert facts["max_tbt_p99_s"] == pytest.approx(np.nanpercentile(gap, 99))
+    assert facts["profile"] == "microsoft/phi-2|a40|tp1 (extrapolated)"
+    assert facts["tbt_p50_s"] <= facts["max_tbt_p50_s"]
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("scenario.llm.profile=gpt-9", "profile = 'gpt-9'"),
+        ("scenario.llm.scheduler=fifo", "function[llm].llm.scheduler = 'fifo'"),
+        ("+scenario.llm.speed=2", "scenario.llm.speed = 2"),
+        ("scenario.llm.instances=0", "scenario.llm.instances = 0"),
+        ("workload=synthetic", "workload.prompt_tokens = None"),
+    ],
+)
+def test_a_mistaken_llm_is_one_line(word: str, named: str, tmp_path: Path) -> None:
+    words = ("scenario=llm", "workload=mmpp2", "workload.hours=0.05", word)
+    words = tuple(w for w in words if word != "workload=synthetic" or "mmpp2" not in w)
+    done = stoker("simulate", *words, f"hydra.run.dir={tmp_path}")
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert named in line
+
+
 def test_the_policy_of_the_guide_runs_by_path(mine: Path, tmp_path: Path) -> None:
     lines = [line for line in mine.read_text().splitlines() if line.strip()]
     assert len(lines) <= 24

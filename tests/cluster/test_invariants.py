@@ -98,6 +98,7 @@ def test_the_same_for_the_other_scale_outs(case: Case, chosen: Rules) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @given(st.one_of(cases(), faulty()), rules())
 @settings(LONG)
 def test_the_same_at_length(case: Case, chosen: Rules) -> None:
@@ -135,8 +136,7 @@ def together(some: list[Case], chosen: Rules, rows: int, threads: int) -> list[b
 def cut(case: Case, horizon_s: float) -> Case:
     """The same case over a horizon of its own."""
     w = case.workload.where(case.workload.arrival_s < horizon_s)
-    w = type(w)(w.arrival_s, w.function, w.names, horizon_s)
-    return replace(case, workload=w)
+    return replace(case, workload=replace(w, horizon_s=horizon_s))
 
 
 @given(cases(), cases(), cases(PARALLEL), rules(("target_concurrency",)))

@@ -1,0 +1,75 @@
+"""The replica of a live instance of a cluster: driven from outside, one turn at a time.
+
+The cluster's engine owns the clock and the instances. It hands requests in through `inbox_head`,
+and reaches the replica's code through one address, so that clusters without LLM functions compile
+none of it:
+
+| turn | when | what it does |
+| --- | --- | --- |
+| FORM | requests came in, or a batch is over | take the inbox, form the next batch, say how long |
+| END | its time has come | advance every member of the batch |
+| CUT | a request came in during a stretch | end the stretch with the iteration that runs then |
+
+A stretch is planned without a look at arrivals, which nobody knows yet, and cut when one comes; the
+replica's own loop (engine.py) looks ahead instead. Both run the same iterations.
+
+Units: seconds.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from stoker.envs.cluster.jit import address_of, njit
+from stoker.envs.cluster.llm.engine import enqueue, finish_batch, form, plan_batch
+from stoker.envs.cluster.llm.lane_table import CUT, END, lane_at
+from stoker.envs.cluster.llm.stretch import looks_out, shorten
+from stoker.envs.cluster.llm.tables import NONE, req_at
+
+
+@njit
+def _take_inbox(s):
+    """Queue what has come in, in order of arrival."""
+    q = s["inbox_head"]
+    s["inbox_head"] = s["inbox_tail"] = NONE
+    while q != NONE:
+        request = req_at(s["req"], q)
+        following = request["next"]
+        enqueue(s, q, request)
+        q = following
+
+
+@njit
+def _form(s, t):
+    s["now"] = t
+    _take_inbox(s)
+    form(s)
+    while s["members"] == 0 and s["preempted"] > 0:
+        form(s)
+    if s["members"] > 0:
+        s["began"] = t
+        s["steps"], s["total_s"], s["first_s"], s["last_s"] = plan_batch(s)
+
+
+@njit
+def _cut(s, t):
+    if s["steps"] > 1 and looks_out(s):
+        s["steps"], s["total_s"], s["first_s"], s["last_s"] = shorten(s, s["steps"], t - s["began"])
+
+
+def _turn(lanes: int, k: int, kind: int, t: float) -> int:
+    """Let lane k of the table at an address take its turn."""
+    s = lane_at(lanes, k)
+    if kind == END:
+        finish_batch(s, s["began"], s["steps"], s["total_s"], s["first_s"], s["last_s"])
+    elif kind == CUT:
+        _cut(s, t)
+    else:
+        _form(s, t)
+    return 0
+
+
+@cache
+def turn_address() -> int:
+    """Address of the compiled code."""
+    return address_of(_turn, "int64(int64, int64, int64, float64)")
