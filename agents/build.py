@@ -86,7 +86,14 @@ def build_faults(
     """Draw what goes wrong in a problem; None where nothing can."""
     if node is None:
         return None
-    rates = fill("faults", FaultRates, plain(node))
+    options = plain(node)
+    profile = options.pop("profile", None)
+    if profile is not None:
+        from stoker.runtime.profile import read_profile, residual_factors
+
+        measured = residual_factors(read_profile(profile))
+        options |= dict(zip(("load_factors", "service_factors"), measured, strict=True))
+    rates = fill("faults", FaultRates, options)
     if rates == FaultRates(retry=rates.retry):
         return None
     return draw_faults(np.random.default_rng([seed, 6]), cluster, workload.horizon_s, rates)

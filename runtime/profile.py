@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from stoker.envs.cluster.errors import SpecError
@@ -18,6 +19,8 @@ from stoker.runtime.catalog import Deployment
 
 FORMAT = "stoker-profile-1"
 QUANTILES = (5, 25, 50, 75, 95)
+FACTORS = 21
+"""Equally spaced quantiles that noise is drawn by: the measured ones are among them."""
 _MODEL_NUMBERS = ("weights_bytes", "device_bytes", "alpha_s", "beta_s", "max_batch")
 
 
@@ -82,6 +85,27 @@ def link_gib_s(profile: Mapping[str, Any]) -> float:
         for entry in profile["models"].values()
     ]
     return float(min(max(rates), profile.get("copy_gib_s", math.inf)))
+
+
+def residual_factors(profile: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Factors on start-up and service times as measured, in the form of `FaultRates`.
+
+    Quantile by quantile the mean over the models: loads from disk over their median, batches over
+    the median of their size. Below the 5 % quantile and above the 95 % one nothing is known, so the
+    factors end there.
+    """
+    loads, batches = [], []
+    for name, entry in profile["models"].items():
+        disk, residual = entry["load_s"]["disk"], entry.get("residual", {})
+        for q in QUANTILES:
+            if f"p{q}" not in disk or f"p{q}" not in residual:
+                accepted = "p5 to p95 of load_s.disk and of residual"
+                raise SpecError(f"profile: models.{name}: p{q}", None, accepted)
+        loads.append([disk[f"p{q}"] / max(disk["p50"], 1e-9) for q in QUANTILES])
+        batches.append([1.0 + residual[f"p{q}"] for q in QUANTILES])
+    known, levels = np.array(QUANTILES) / 100.0, np.linspace(0.0, 1.0, FACTORS)
+    each = [np.interp(levels, known, np.mean(table, axis=0)) for table in (loads, batches)]
+    return tuple(each[0].tolist()), tuple(each[1].tolist())
 
 
 def profile_function(

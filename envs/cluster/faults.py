@@ -194,6 +194,10 @@ class FaultRates:
     load_sigma: float = 0.0
     """Of the lognormal factor, of median 1, on start-up times; service times likewise."""
     service_sigma: float = 0.0
+    load_factors: tuple[float, ...] = ()
+    """Measured quantiles of the factor on start-up times, equally spaced from the least to the
+    largest, in place of load_sigma; service times likewise."""
+    service_factors: tuple[float, ...] = ()
     telemetry_delay_s: tuple[float, float] = (0.0, 0.0)
     """Uniform between these, one an episode."""
     telemetry_loss: float = 0.0
@@ -207,6 +211,10 @@ class FaultRates:
         for f in fields(self):  # lists come from configs
             if isinstance(getattr(self, f.name), list):
                 object.__setattr__(self, f.name, tuple(getattr(self, f.name)))
+        for name in ("load", "service"):
+            measured, sigma = getattr(self, f"{name}_factors"), getattr(self, f"{name}_sigma")
+            accepted = f"0 (rates.{name}_factors are given)"
+            require(not (measured and sigma), f"rates.{name}_sigma", sigma, accepted)
         low, high = self.slow_factor
         require(0.0 < low <= high <= 1.0, "rates.slow_factor", self.slow_factor, "in (0, 1]")
         low, high = self.telemetry_delay_s
@@ -257,7 +265,9 @@ def draw(rng: np.random.Generator, cluster: Cluster, horizon_s: float, rates: Fa
             for t, for_s in times(rates.slow_every_s, lasting(rates.slow_for_s)):
                 slow.append(SlowLink(t, n, link, float(rng.uniform(*rates.slow_factor)), for_s))
     return Faults(
-        tuple(losses), tuple(slow), rates.retry, lognormal_factors(rates.load_sigma),
-        lognormal_factors(rates.service_sigma), float(rng.uniform(*rates.telemetry_delay_s)),
-        rates.telemetry_loss, int(rng.integers(2**62)),
+        tuple(losses), tuple(slow), rates.retry,
+        rates.load_factors or lognormal_factors(rates.load_sigma),
+        rates.service_factors or lognormal_factors(rates.service_sigma),
+        float(rng.uniform(*rates.telemetry_delay_s)), rates.telemetry_loss,
+        int(rng.integers(2**62)),
     )  # fmt: skip

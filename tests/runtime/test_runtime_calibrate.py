@@ -8,6 +8,8 @@ import pytest
 from small_models import CNN, GPT, MakeModel
 
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.faults import FaultRates, draw
+from stoker.envs.cluster.spec import Cluster, Function, Gpu, Node
 from stoker.runtime.calibrate import calibrate, fit_line
 from stoker.runtime.catalog import ModelError, deploy
 from stoker.runtime.profile import (
@@ -15,6 +17,7 @@ from stoker.runtime.profile import (
     check_profile,
     profile_cluster,
     read_profile,
+    residual_factors,
     write_profile,
 )
 
@@ -110,3 +113,31 @@ def test_a_line_is_fitted_without_negative_parts() -> None:
 def test_calibration_without_models_is_refused() -> None:
     with pytest.raises(ModelError, match="models"):
         calibrate([])
+
+
+def test_residuals_become_factors_on_start_up_and_service_times() -> None:
+    steady = {f"p{q}": 2.0 for q in (5, 25, 50, 75, 95)}
+    spread = {"p5": 3.0, "p25": 3.5, "p50": 4.0, "p75": 6.0, "p95": 8.0}
+    none = dict.fromkeys(steady, 0.0)
+    noisy = {"p5": -0.2, "p25": -0.1, "p50": 0.0, "p75": 0.2, "p95": 0.6}
+    models: dict[str, Any] = {
+        "a": {"load_s": {"disk": steady}, "residual": none},
+        "b": {"load_s": {"disk": spread}, "residual": noisy},
+    }
+    loads, batches = residual_factors({"models": models})
+    assert (len(loads), len(batches)) == (21, 21)
+    # Means of 1 and of 3/4, 3.5/4, 1, 6/4, 8/4; of 1 and of 0.8, 0.9, 1, 1.2, 1.6.
+    assert [loads[k] for k in (0, 1, 5, 10, 15, 19, 20)] == pytest.approx(
+        [0.875, 0.875, 0.9375, 1.0, 1.25, 1.5, 1.5]
+    )
+    assert [batches[k] for k in (1, 5, 10, 15, 19)] == pytest.approx([0.9, 0.95, 1.0, 1.1, 1.3])
+    assert loads[3] == pytest.approx((0.875 + 0.9375) / 2)  # 15 %, between 5 % and 25 %
+    rates = FaultRates(load_factors=loads, service_factors=batches)
+    cluster = Cluster(Node((Gpu(1.0),)), (Function("a", 1.0, 1.0),))
+    drawn = draw(np.random.default_rng(0), cluster, 60.0, rates)
+    assert (drawn.load_factors, drawn.service_factors) == (loads, batches)
+    with pytest.raises(SpecError, match="load_sigma"):
+        FaultRates(load_factors=loads, load_sigma=0.1)
+    del models["b"]["residual"]["p95"]
+    with pytest.raises(SpecError, match=r"models\.b: p95"):
+        residual_factors({"models": models})
