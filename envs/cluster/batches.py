@@ -9,7 +9,7 @@ from stoker.envs.cluster.effects import RUN, effect
 from stoker.envs.cluster.events import DONE, push, quantize
 from stoker.envs.cluster.eviction import access
 from stoker.envs.cluster.instances import close_slot, make_busy, make_idle, open_slot
-from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.llm_lanes import hand_over
 from stoker.envs.cluster.requests import dequeue
 from stoker.envs.cluster.rules.wait_vs_cold import WAIT_VS_COLD, batch_started
@@ -19,7 +19,7 @@ from stoker.envs.cluster.slowing import begin_batch
 from stoker.envs.cluster.tables import NONE, WARM, f8_at, fn_at, gpu_at, inst_at, req_at
 
 
-@njit
+@hot
 def begin(r, i, q, t):
     """Book the start of request q on instance i."""
     inst = inst_at(r["inst"], i)
@@ -82,7 +82,7 @@ def form_and_run(r, i, t):
     return True
 
 
-@njit
+@hot
 def claim(r, i, t):
     """Reserve one slot of instance i."""
     inst = inst_at(r["inst"], i)
@@ -95,7 +95,7 @@ def claim(r, i, t):
         open_slot(r, i)
 
 
-@njit
+@hot
 def release(r, i, t):
     """Give one slot of instance i back; what it means to be idle follows in `settle`."""
     inst = inst_at(r["inst"], i)

@@ -98,7 +98,7 @@ def choose_open(r, f):
     return fn["open_tail"] if r["clone"] == MRU or r["clone"] == NEWEST else fn["open_head"]
 
 
-@njit
+@hot
 def make_busy(r, i, t):
     """Instance i takes its first batch."""
     inst = inst_at(r["inst"], i)
@@ -110,7 +110,7 @@ def make_busy(r, i, t):
     fn["busy"] += 1
 
 
-@njit
+@hot
 def make_idle(r, i, t):
     """Instance i has finished its last batch."""
     inst = inst_at(r["inst"], i)

@@ -53,7 +53,7 @@ def stop_loading(r, i, t):
         j = part["shard"]
 
 
-@njit
+@hot
 def _count_busy_on(r, f, g, t, n):
     touch_gpu(r, g, t)["busy"] += n
     if n > 0:
