@@ -18,7 +18,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from stoker.agents import build, judged, tracks, train_ticks
+from stoker.agents import build, judged, tracks, train_batching, train_ticks
 from stoker.agents.build_functions import map_functions
 from stoker.agents.learner import Trained, train
 from stoker.agents.nodes import plain
@@ -104,6 +104,9 @@ def validation_problems(cfg: DictConfig, seeds: Sequence[int]) -> list[tuple[Clu
 def main(cfg: DictConfig) -> None:
     """Run the command."""
     folder = Path(HydraConfig.get().runtime.output_dir)
+    if "problems" in cfg.env:
+        train_batching.run(cfg, folder)
+        return
     if "id" in cfg.env:
         train_ticks.run(cfg, folder)
         return

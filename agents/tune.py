@@ -22,13 +22,14 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from stoker.agents import tracks
+from stoker.agents import tracks, tune_batching
 from stoker.agents.build import build_policy
 from stoker.agents.judged import TUNED
 from stoker.agents.progress import bar
 from stoker.agents.tracks import Case
 from stoker.agents.wording import percent
 from stoker.baselines import search
+from stoker.baselines.registry import POLICIES
 from stoker.baselines.search import Found
 from stoker.envs.cluster.errors import SpecError
 
@@ -36,9 +37,12 @@ from stoker.envs.cluster.errors import SpecError
 @hydra.main(version_base="1.3", config_path="pkg://stoker.conf", config_name="tune")
 def main(cfg: DictConfig) -> None:
     """Run the command."""
+    if cfg.get("env") is not None:
+        tune_batching.run(cfg, Path(HydraConfig.get().runtime.output_dir))
+        return
     for name in cfg.policies:
-        if name not in search.SPACES:
-            raise SpecError("policies", name, " | ".join(search.SPACES))
+        if name not in POLICIES:
+            raise SpecError("policies", name, " | ".join(POLICIES))
     cases = tracks.build_cases(cfg, cfg.train_seeds, cfg.ratios)
     found = tune(cfg, cases)
     folder = Path(HydraConfig.get().runtime.output_dir)

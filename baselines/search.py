@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stoker.baselines.batch_registry import BATCHING
 from stoker.baselines.registry import POLICIES
 from stoker.envs.cluster.errors import SpecError
 
@@ -129,6 +130,15 @@ SPACES: dict[str, dict[str, Range | Choice]] = {
         "window_s": Range(15.0, 3600.0, 300.0, log=True, time=True),
         "ttl_s": Range(1.0, 14_400.0, 600.0, log=True, time=True),
     },
+    "nexus": {"factor": Range(1.0, 4.0, 2.0)},
+    "clipper": {
+        "step": Range(0.5, 32.0, 1.0, log=True),
+        "backoff": Range(0.5, 0.99, 0.9),
+        "delay": Range(0.0, 0.5, 0.0),
+        "share": Range(0.1, 1.0, 1.0),
+    },
+    "batch": {"percentile": Range(0.5, 0.999, 0.95), "use": Range(0.5, 1.5, 0.9)},
+    "triton": {"preferred": Choice((32, 16, 8, 4, 2, 1)), "delay": Range(0.0, 0.8, 0.0)},
 }
 FIXED: dict[str, dict[str, float]] = {
     "hybrid_histogram": {"minute_s": 60.0},
@@ -269,7 +279,7 @@ def _sampler(optuna: Any, space: Mapping[str, Range | Choice], method: str, seed
 def _target(name: str) -> str:
     if name not in SPACES:
         raise SpecError("policies", name, " | ".join(SPACES))
-    return POLICIES[name]
+    return {**POLICIES, **BATCHING}[name]
 
 
 def _fixed(name: str, scale: float) -> Node:

@@ -7,6 +7,7 @@ import gymnasium as gym
 IDS = {
     "KeepAlive": "keepalive:KeepAlive",
     "Prewarm": "prewarm:Prewarm",
+    "Batching": "batching:Batching",
     "Swap": "swap:Swap",
     "Cluster": "all_levers:AllLevers",
 }

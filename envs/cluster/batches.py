@@ -67,18 +67,24 @@ def run(r, i, head, n, t):
 
 
 @njit
+def run_next(r, i, n, t):
+    """Run the first n requests that wait, on instance i, a slot of which is claimed."""
+    f = inst_at(r["inst"], i)["fn"]
+    head = fn_at(r["fn"], f)["q_head"]
+    for _ in range(n):
+        dequeue(r, f)
+    access(r, i, t)
+    run(r, i, head, n, t)
+
+
+@njit
 def form_and_run(r, i, t):
     """Take a batch from the queue and run it; return False if nothing waits any more."""
-    inst = inst_at(r["inst"], i)
-    fn = fn_at(r["fn"], inst["fn"])
+    fn = fn_at(r["fn"], inst_at(r["inst"], i)["fn"])
     n = min(fn["queued"], fn["max_batch"])
     if n == 0:
         return False
-    head = fn["q_head"]
-    for _ in range(n):
-        dequeue(r, inst["fn"])
-    access(r, i, t)
-    run(r, i, head, n, t)
+    run_next(r, i, n, t)
     return True
 
 

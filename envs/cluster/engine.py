@@ -165,8 +165,10 @@ def _handle(r, kind, a, b, t):
     elif kind == PREWARM:
         _prewarm_due(r, a, t)
     elif kind == BATCH:
-        fn_at(r["fn"], a)["batch_timer"] = math.inf
-        serve_queue(r, a, t)
+        fn = fn_at(r["fn"], a)
+        if not r["batching"] or fn["batch_timer"] == t:  # else it was set anew
+            fn["batch_timer"] = math.inf
+            serve_queue(r, a, t)
     elif kind == NODE:
         if node_at(r["node"], a)["stamp"] == b:
             come_up(r, a, t)

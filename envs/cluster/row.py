@@ -58,6 +58,8 @@ ROW = np.dtype(
         ("faults", "i8"), ("next_fault", "i8"), ("retry", "i8"), ("heed", "i8"), ("retries", "i8"),
         # batches that others may slow: how many, first free place of the table
         ("slowed_n", "i8"), ("slowed_free", "i8"),
+        # whether batches are decided from outside (batching.py)
+        ("batching", "i8"),
         # LLM functions: how many, first free replica, address of the replicas' code
         ("llms", "i8"), ("lane_free", "i8"), ("turn", "i8"),
     ],

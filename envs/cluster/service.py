@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from stoker.envs.cluster.asking import ask
 from stoker.envs.cluster.batches import claim, form_and_run, release, run
 from stoker.envs.cluster.events import BATCH, push, quantize
 from stoker.envs.cluster.eviction import access
@@ -50,7 +51,7 @@ def _must_wait(r, f, t):
 
 
 @njit
-def _choose_slot(r, f, t):
+def choose_slot(r, f, t):
     """The first instance in clone order that can run now, else the first that can wait its turn.
 
     Where targets have weights, the first of the target that is furthest behind its share.
@@ -87,7 +88,10 @@ def dispatch(r, f, t):
     """
     fn = fn_at(r["fn"], f)
     while fn["queued"] > 0:
-        i = _choose_slot(r, f, t)
+        i = choose_slot(r, f, t)
+        if r["batching"]:
+            ask(r, f, i)
+            return
         if i == NONE or _must_wait(r, f, t):
             return
         if taken(r, inst_at(r["inst"], i)["gpu"]):
@@ -101,6 +105,10 @@ def dispatch(r, f, t):
 @njit
 def serve_gpu(r, g, t):
     """An exclusive GPU has become free: run the next claimed instance that has work."""
+    if r["batching"]:
+        for f in range(r["fns"]):
+            dispatch(r, f, t)
+        return
     gpu = gpu_at(r["gpu"], g)
     while gpu["running"] == 0 and gpu["run_head"] != NONE:
         i = next_on_gpu(r, g, t)
@@ -134,7 +142,7 @@ def _bind(r, f, q, t):
     fn = fn_at(r["fn"], f)
     if r["ttl_lazy"]:
         _purge(r, f, t)
-    i = _choose_slot(r, f, t) if r["placing"] else choose_open(r, f)
+    i = choose_slot(r, f, t) if r["placing"] else choose_open(r, f)
     if i != NONE:
         claim(r, i, t)
         access(r, i, t)

@@ -1,19 +1,20 @@
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from stoker.baselines.bounds.batching_dp import most_on_time
+from stoker.baselines.bounds.batching_dp import best_plan, most_on_time
 
 
 def brute_force(
-    arrivals: list[float], alpha_s: float, beta_s: float, max_batch: int, slo_s: float
+    arrivals: list[float], alpha_s: float, beta_s: float, sizes: Sequence[int], slo_s: float
 ) -> int:
     """Try every next batch of any remaining requests, in any order."""
 
     def best(now: float, left: tuple[float, ...]) -> int:
         top = 0
-        for size in range(1, min(max_batch, len(left)) + 1):
+        for size in (s for s in sizes if s <= len(left)):
             for batch in set(itertools.combinations(left, size)):
                 end = max(now, *batch) + alpha_s + beta_s * size
                 if end <= min(batch) + slo_s:
@@ -34,7 +35,28 @@ def test_it_equals_trying_everything(seed: int) -> None:
     alpha_s, beta_s = rng.integers(0, 9) / 8.0, rng.integers(1, 5) / 8.0
     slo_s, max_batch = rng.integers(4, 24) / 8.0, int(rng.integers(1, 5))
     found = most_on_time(arrivals, alpha_s=alpha_s, beta_s=beta_s, max_batch=max_batch, slo_s=slo_s)
-    assert found == brute_force(list(arrivals), alpha_s, beta_s, max_batch, slo_s)
+    sizes = range(1, max_batch + 1)
+    assert found == brute_force(list(arrivals), alpha_s, beta_s, sizes, slo_s)
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("sizes", [(1, 2, 3), (1, 2, 4), (2, 3), (3,)])
+def test_the_plan_equals_trying_everything_and_can_be_carried_out(
+    seed: int, sizes: tuple[int, ...]
+) -> None:
+    rng = np.random.default_rng(seed)
+    arrivals = np.sort(rng.integers(0, 40, int(rng.integers(1, 7)))) / 8.0
+    alpha_s, beta_s = rng.integers(0, 9) / 8.0, rng.integers(1, 5) / 8.0
+    slo_s = rng.integers(4, 24) / 8.0
+    plan = best_plan(arrivals, alpha_s=alpha_s, beta_s=beta_s, sizes=sizes, slo_s=slo_s)
+    best = brute_force(list(arrivals), alpha_s, beta_s, sizes, slo_s)
+    assert sum(size for _, size in plan) == best
+    free, reached = -np.inf, 0
+    for first, size in plan:
+        assert size in sizes and first >= reached
+        free = max(free, arrivals[first + size - 1]) + alpha_s + beta_s * size
+        assert free <= arrivals[first] + slo_s
+        reached = first + size
 
 
 def test_one_batch_serves_two_only_if_the_first_can_wait_for_the_second() -> None:

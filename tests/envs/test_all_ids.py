@@ -14,13 +14,16 @@ from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 import stoker.envs
+from stoker.envs.batch_problems import BatchProblems
 from stoker.envs.check import check_vector_env
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.problems import SyntheticProblems
 
-IDS = [f"stoker/{name}-v0" for name in ("KeepAlive", "Prewarm", "Swap", "Cluster")]
+BATCHING = "stoker/Batching-v0"
+IDS = [f"stoker/{name}-v0" for name in ("KeepAlive", "Prewarm", "Batching", "Swap", "Cluster")]
 CASES = [(env_id, view) for env_id in IDS for view in ("cluster", "function")]
 TINY = SyntheticProblems(functions=3, hours=0.5, requests_per_s=0.05)
+PROBLEMS = {**dict.fromkeys(IDS, TINY), BATCHING: BatchProblems(functions=3, requests=20)}
 every_case = pytest.mark.parametrize(("env_id", "view"), CASES)
 
 
@@ -45,7 +48,7 @@ def test_the_vector_checker_finds_nothing(env_id, view):
 
 @every_case
 def test_the_spec_survives_pickling(env_id, view):
-    spec = gym.make(env_id, view=view, problems=TINY).unwrapped.spec
+    spec = gym.make(env_id, view=view, problems=PROBLEMS[env_id]).unwrapped.spec
     again = pickle.loads(pickle.dumps(spec))
     assert again == spec
     assert gym.make(again).observation_space == gym.make(spec).observation_space
@@ -53,14 +56,14 @@ def test_the_spec_survives_pickling(env_id, view):
 
 @every_case
 def test_a_single_environment_is_row_zero_of_a_vector(env_id, view):
-    single = gym.make(env_id, view=view, problems=TINY).unwrapped
-    several = gym.make_vec(env_id, num_envs=2, view=view, problems=TINY)
+    single = gym.make(env_id, view=view, problems=PROBLEMS[env_id]).unwrapped
+    several = gym.make_vec(env_id, num_envs=2, view=view, problems=PROBLEMS[env_id])
     seen, _ = single.reset(seed=3)
     rows, _ = several.reset(seed=3)
     assert np.array_equal(seen, rows[0])
     several.action_space.seed(0)
     ended = 0
-    for _ in range(70):
+    for _ in range(150 if env_id == BATCHING else 70):
         action = several.action_space.sample()
         seen, reward, _, over, info = single.step(action[0])
         rows, rewards, _, truncated, infos = several.step(action)
@@ -71,12 +74,12 @@ def test_a_single_environment_is_row_zero_of_a_vector(env_id, view):
             assert info["summary"] == infos["summary"][0]
             seen, _ = single.reset()
         assert np.array_equal(seen, rows[0])
-    assert view == "function" or ended == 2
+    assert ended >= 2 or (env_id != BATCHING and view == "function")
 
 
 @every_case
 def test_stable_baselines3_learns(env_id, view):
-    env = stoker.envs.make_sb3(env_id, num_envs=4, view=view, problems=TINY)
+    env = stoker.envs.make_sb3(env_id, num_envs=4, view=view, problems=PROBLEMS[env_id])
     PPO("MlpPolicy", env, n_steps=32, batch_size=64, n_epochs=1, seed=0, device="cpu").learn(256)
     if view == "function":
         DQN("MlpPolicy", env, learning_starts=32, batch_size=32, seed=0, device="cpu").learn(200)
@@ -85,7 +88,8 @@ def test_stable_baselines3_learns(env_id, view):
 @every_case
 def test_both_sb3_buffers_and_copies_give_the_same_learner(env_id, view):
     def train(**options):
-        env = stoker.envs.make_sb3(env_id, num_envs=2, view=view, problems=TINY, **options)
+        arguments = {"view": view, "problems": PROBLEMS[env_id], **options}
+        env = stoker.envs.make_sb3(env_id, num_envs=2, **arguments)
         agent = PPO("MlpPolicy", env, n_steps=32, batch_size=64, n_epochs=1, seed=0, device="cpu")
         return agent.learn(128).policy.state_dict()
 
@@ -96,7 +100,7 @@ def test_both_sb3_buffers_and_copies_give_the_same_learner(env_id, view):
 
 @every_case
 def test_ended_rows_alone_have_an_info_in_sb3(env_id, view):
-    env = stoker.envs.make_sb3(env_id, num_envs=2, view=view, problems=TINY)
+    env = stoker.envs.make_sb3(env_id, num_envs=2, view=view, problems=PROBLEMS[env_id])
     env.seed(0)
     env.reset()
     for _ in range(400):
@@ -114,7 +118,7 @@ def test_ended_rows_alone_have_an_info_in_sb3(env_id, view):
 
 @every_case
 def test_wrong_actions_are_named(env_id, view):
-    env = gym.make_vec(env_id, num_envs=2, view=view, problems=TINY)
+    env = gym.make_vec(env_id, num_envs=2, view=view, problems=PROBLEMS[env_id])
     env.reset(seed=0)
     good = np.zeros(env.action_space.shape, np.int64)
     for bad in (good[:1], good + 999, good - 1, np.full(good.shape, np.nan), good + 0.5):
@@ -135,6 +139,8 @@ def test_wrong_arguments_are_named(env_id, view):
 GOLDEN = {
     ("stoker/KeepAlive-v0", "cluster"): "fc2dcc535b2beb0c",
     ("stoker/KeepAlive-v0", "function"): "4ed7d409534371ce",
+    (BATCHING, "cluster"): "5a122dcd7495fc00",
+    (BATCHING, "function"): "7c67e9e48630f1cc",
     ("stoker/Prewarm-v0", "cluster"): "6b02d402184520d9",
     ("stoker/Prewarm-v0", "function"): "b11c734d50e33de9",
     ("stoker/Swap-v0", "cluster"): "256970f81a246897",
@@ -146,11 +152,11 @@ GOLDEN = {
 
 def decisions_and_counts(env_id, view):
     """Digest of 200 steps: integers only, since logarithms differ between processors."""
-    env = gym.make_vec(env_id, num_envs=2, view=view, problems=TINY)
+    env = gym.make_vec(env_id, num_envs=2, view=view, problems=PROBLEMS[env_id])
     env.reset(seed=5)
     env.action_space.seed(5)
     digest = hashlib.sha256()
-    keys = ("clipped", "late", "requests", "action_mask", "function", "closes")
+    keys = ("clipped", "late", "requests", "action_mask", "function", "closes", "served", "void")
     for _ in range(200):
         *_, over, info = env.step(env.action_space.sample())
         digest.update(over.tobytes())

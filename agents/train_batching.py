@@ -1,0 +1,161 @@
+"""`stoker train experiment=batching`: PPO on the function view of `stoker/Batching-v0`.
+
+The learner of keep-alive decides once a gap and so needs no discount; here decisions follow each
+other in the same queue, hence plain PPO with a discount that follows the time. The run folder gets
+`policy.pt` (weights alone), `scores.json` and `tensorboard/`.
+
+Shapes: B rows, K features.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+
+from stoker.agents import judged
+from stoker.agents.masked_policy import MaskedPolicy
+from stoker.agents.nodes import plain
+from stoker.agents.progress import bar
+from stoker.agents.sb3_env import Sb3VecEnv
+from stoker.agents.smdp_buffer import SmdpBuffer
+from stoker.agents.tune_batching import build_rows
+from stoker.baselines import search
+from stoker.baselines.batch_policy import BatchPolicy, Due, Floats, Ints, play
+from stoker.baselines.batch_registry import BATCHING, load_batch_policy
+from stoker.envs.batching_core import WEIGHTS, Observation
+from stoker.envs.cluster.errors import SpecError
+
+JUDGED_ROWS, JUDGED_EPISODES = 64, 4
+"""What every policy is judged on: so many rows, episodes each."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to learn."""
+
+    total_steps: int = 3_000_000
+    rows: int = 128
+    n_steps: int = 64
+    batch_size: int = 4096
+    n_epochs: int = 4
+    learning_rate: float = 1e-3
+    ent_coef: float = 0.001
+    gamma: float = 0.5
+    """Discount over one latency target."""
+    gae_lambda: float = 0.95
+    hidden: tuple[int, ...] = (64, 64)
+    scale: float = 0.05
+    """Of the rewards: hundreds of requests can be late at once, and gradients are clipped."""
+
+    def __post_init__(self) -> None:
+        for name in ("total_steps", "rows", "n_steps", "batch_size", "n_epochs"):
+            if getattr(self, name) < 1:
+                raise SpecError(f"agent.{name}", getattr(self, name), "an integer >= 1")
+        for name in ("gamma", "gae_lambda"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise SpecError(f"agent.{name}", getattr(self, name), "0..1")
+
+
+class Learned(BatchPolicy):
+    """What a network finds most likely."""
+
+    def __init__(self, model: PPO) -> None:
+        self.model = model
+
+    def decide(self, observation: Observation, due: Due) -> Ints:
+        """Act without chance."""
+        actions: Ints = self.model.predict(observation, deterministic=True)[0].astype(np.int64)
+        return actions
+
+
+class Watch(BaseCallback):
+    """Log every cost a step, and show progress."""
+
+    def __init__(self, advance: Any) -> None:
+        super().__init__()
+        self._advance, self._costs = advance, {}
+        self.requests = 0
+
+    def _on_step(self) -> bool:
+        info = self.model.get_env().info  # type: ignore[union-attr]
+        self.requests += int(info["requests"].sum())
+        for name, cost in info["costs"].items():
+            self._costs.setdefault(name, []).append(float(cost.mean()))
+        return True
+
+    def _on_rollout_end(self) -> None:
+        for name, means in self._costs.items():
+            self.logger.record(f"cost/{name}", float(np.mean(means)))
+        self._costs = {}
+        self._advance(self.num_timesteps)
+
+
+def settings_of(node: DictConfig) -> Settings:
+    """Fill `Settings` from the agent node; an unknown key is the user's mistake."""
+    options = plain(node)
+    for name in options:
+        if name not in Settings.__dataclass_fields__:
+            accepted = " | ".join(Settings.__dataclass_fields__)
+            raise SpecError(f"agent.{name}", options[name], accepted)
+    return Settings(**{**options, "hidden": tuple(options.get("hidden", Settings.hidden))})
+
+
+def run(cfg: DictConfig, folder: Path) -> None:
+    """Train, judge against the opponents on episodes of their own, write and show."""
+    settings = settings_of(cfg.agent)
+    model, requests = train(cfg, settings, folder)
+    torch.save(model.policy.state_dict(), folder / "policy.pt")
+    nodes = {name: search.published(name) for name in BATCHING}
+    if cfg.tuned is not None:
+        nodes |= judged.read_tuned(cfg.tuned)
+    policies = {name: load_batch_policy(node) for name, node in nodes.items()}
+    costs = judge(cfg, {**policies, "learned": Learned(model)})
+    means = {name: float(cost.mean()) for name, cost in costs.items()}
+    facts = {"cost_a_request": means, "simulated_requests": requests,
+             "rows": {name: cost.tolist() for name, cost in costs.items()}}  # fmt: skip
+    (folder / "scores.json").write_text(json.dumps(facts, indent=1) + "\n")
+    print(f"Cost a request over {JUDGED_ROWS} x {JUDGED_EPISODES} episodes, seed "
+          f"{cfg.validation_seeds[0]}; then the difference to the learned policy:")  # fmt: skip
+    for name, mean in sorted(means.items(), key=lambda item: item[1]):
+        apart = costs[name] - costs["learned"]
+        half = 1.96 * apart.std(ddof=1) / np.sqrt(len(apart))
+        print(f"  {name:<10} {mean:.4f}  {apart.mean():+.4f} +- {half:.4f}")
+    print(f"requests simulated by the learner: {requests:,}")
+    print(f"weights in {folder / 'policy.pt'}")
+
+
+def train(cfg: DictConfig, settings: Settings, folder: Path) -> tuple[PPO, int]:
+    """Learn on problems of the training seed; also return how many requests that took."""
+    torch.set_num_threads(1)
+    weights = {name: settings.scale * weight for name, weight in WEIGHTS.items()}
+    core = build_rows(cfg.env, settings.rows, weights=weights, copy=False)
+    env, shape = Sb3VecEnv(core), {"net_arch": list(settings.hidden), "sizes": core.sizes.tolist()}
+    env.seed(int(cfg.seed))
+    model = PPO(
+        MaskedPolicy, env, n_steps=settings.n_steps, batch_size=settings.batch_size,
+        n_epochs=settings.n_epochs, learning_rate=settings.learning_rate,
+        ent_coef=settings.ent_coef, gamma=settings.gamma, gae_lambda=settings.gae_lambda,
+        policy_kwargs=shape, seed=int(cfg.seed), device="cpu",
+        rollout_buffer_class=SmdpBuffer, rollout_buffer_kwargs={"env": env},
+        tensorboard_log=str(folder / "tensorboard"),
+    )  # fmt: skip
+    with bar() as progress:
+        task = progress.add_task("ppo", total=settings.total_steps)
+        watch = Watch(lambda done: progress.update(task, completed=done))
+        model.learn(settings.total_steps, callback=watch)
+    return model, watch.requests
+
+
+def judge(cfg: DictConfig, policies: dict[str, BatchPolicy]) -> dict[str, Floats]:
+    """Mean cost of a request under each policy, row by row, on the same episodes. Shape: (B,)"""
+    env = build_rows(cfg.env, JUDGED_ROWS)
+    seed = int(cfg.validation_seeds[0])
+    return {name: play(env, policy, JUDGED_EPISODES, seed) for name, policy in policies.items()}
