@@ -22,7 +22,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from stoker.agents import judged
 from stoker.agents.masked_policy import MaskedPolicy
-from stoker.agents.nodes import plain
+from stoker.agents.ppo_settings import PpoSettings
 from stoker.agents.progress import bar
 from stoker.agents.sb3_env import Sb3VecEnv
 from stoker.agents.smdp_buffer import SmdpBuffer
@@ -31,37 +31,17 @@ from stoker.baselines import search
 from stoker.baselines.batch_policy import BatchPolicy, Due, Floats, Ints, play
 from stoker.baselines.batch_registry import BATCHING, load_batch_policy
 from stoker.envs.batching_core import WEIGHTS, Observation
-from stoker.envs.cluster.errors import SpecError
 
 JUDGED_ROWS, JUDGED_EPISODES = 64, 4
 """What every policy is judged on: so many rows, episodes each."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How to learn."""
+@dataclass(frozen=True, kw_only=True)
+class Settings(PpoSettings):
+    """How to learn; `gamma` is the discount over one latency target."""
 
-    total_steps: int = 3_000_000
-    rows: int = 128
-    n_steps: int = 64
-    batch_size: int = 4096
-    n_epochs: int = 4
-    learning_rate: float = 1e-3
-    ent_coef: float = 0.001
-    gamma: float = 0.5
-    """Discount over one latency target."""
-    gae_lambda: float = 0.95
-    hidden: tuple[int, ...] = (64, 64)
-    scale: float = 0.05
+    scale: float
     """Of the rewards: hundreds of requests can be late at once, and gradients are clipped."""
-
-    def __post_init__(self) -> None:
-        for name in ("total_steps", "rows", "n_steps", "batch_size", "n_epochs"):
-            if getattr(self, name) < 1:
-                raise SpecError(f"agent.{name}", getattr(self, name), "an integer >= 1")
-        for name in ("gamma", "gae_lambda"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise SpecError(f"agent.{name}", getattr(self, name), "0..1")
 
 
 class Learned(BatchPolicy):
@@ -98,19 +78,9 @@ class Watch(BaseCallback):
         self._advance(self.num_timesteps)
 
 
-def settings_of(node: DictConfig) -> Settings:
-    """Fill `Settings` from the agent node; an unknown key is the user's mistake."""
-    options = plain(node)
-    for name in options:
-        if name not in Settings.__dataclass_fields__:
-            accepted = " | ".join(Settings.__dataclass_fields__)
-            raise SpecError(f"agent.{name}", options[name], accepted)
-    return Settings(**{**options, "hidden": tuple(options.get("hidden", Settings.hidden))})
-
-
 def run(cfg: DictConfig, folder: Path) -> None:
     """Train, judge against the opponents on episodes of their own, write and show."""
-    settings = settings_of(cfg.agent)
+    settings = Settings.of(cfg.agent)
     model, requests = train(cfg, settings, folder)
     torch.save(model.policy.state_dict(), folder / "policy.pt")
     nodes = {name: search.published(name) for name in BATCHING}
@@ -140,10 +110,7 @@ def train(cfg: DictConfig, settings: Settings, folder: Path) -> tuple[PPO, int]:
     env, shape = Sb3VecEnv(core), {"net_arch": list(settings.hidden), "sizes": core.sizes.tolist()}
     env.seed(int(cfg.seed))
     model = PPO(
-        MaskedPolicy, env, n_steps=settings.n_steps, batch_size=settings.batch_size,
-        n_epochs=settings.n_epochs, learning_rate=settings.learning_rate,
-        ent_coef=settings.ent_coef, gamma=settings.gamma, gae_lambda=settings.gae_lambda,
-        policy_kwargs=shape, seed=int(cfg.seed), device="cpu",
+        MaskedPolicy, env, **settings.arguments, policy_kwargs=shape, seed=int(cfg.seed),
         rollout_buffer_class=SmdpBuffer, rollout_buffer_kwargs={"env": env},
         tensorboard_log=str(folder / "tensorboard"),
     )  # fmt: skip

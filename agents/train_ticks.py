@@ -22,6 +22,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from stoker.agents import build, judged
 from stoker.agents.function_rows import FunctionRows
+from stoker.agents.nodes import fill, plain
+from stoker.agents.ppo_settings import PpoSettings
 from stoker.agents.progress import bar
 from stoker.baselines import search
 from stoker.envs.all_levers import AllLeversVectorEnv
@@ -35,35 +37,17 @@ from stoker.envs.spread_problems import SpreadProblems
 from stoker.envs.swap import SwapVectorEnv
 
 TICKED = {"Prewarm": PrewarmVectorEnv, "Swap": SwapVectorEnv, "Cluster": AllLeversVectorEnv}
+KEYS = ("id", "tick_s", "traffic", "spread", "opponents")
 JUDGED_ROWS = 32
 """Problems that every policy is judged on."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How to learn."""
+@dataclass(frozen=True, kw_only=True)
+class Settings(PpoSettings):
+    """How to learn; every function of each of the `rows` clusters is a row."""
 
-    total_steps: int = 3_000_000
-    rows: int = 32
-    """Clusters; every function of each is a row."""
-    n_steps: int = 32
-    batch_size: int = 4096
-    n_epochs: int = 4
-    learning_rate: float = 1e-3
-    ent_coef: float = 0.0
-    gamma: float = 0.9
-    gae_lambda: float = 0.9
-    neutral: float = 2.0
+    neutral: float
     """Initial logit of keeping what is there."""
-    hidden: tuple[int, ...] = (64, 64)
-
-    def __post_init__(self) -> None:
-        for name in ("total_steps", "rows", "n_steps", "batch_size", "n_epochs"):
-            if getattr(self, name) < 1:
-                raise SpecError(f"agent.{name}", getattr(self, name), "an integer >= 1")
-        for name in ("gamma", "gae_lambda"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise SpecError(f"agent.{name}", getattr(self, name), "0..1")
 
 
 class Watch(BaseCallback):
@@ -91,25 +75,18 @@ class Watch(BaseCallback):
         self._advance(self.num_timesteps)
 
 
-def settings_of(node: DictConfig) -> Settings:
-    """Fill `Settings` from the agent node; an unknown key is the user's mistake."""
-    options = build.plain(node)
-    for name in options:
-        if name not in Settings.__dataclass_fields__:
-            accepted = " | ".join(Settings.__dataclass_fields__)
-            raise SpecError(f"agent.{name}", options[name], accepted)
-    return Settings(**{**options, "hidden": tuple(options.get("hidden", Settings.hidden))})
-
-
 def build_core(node: DictConfig, rows: int) -> ClusterVectorEnv:
     """Build the cluster view that the `env` node describes."""
-    plain = build.plain(node)
-    if plain["id"] not in TICKED:
-        raise SpecError("env.id", plain["id"], " | ".join(TICKED))
-    inner = {k: tuple(v) if isinstance(v, list) else v for k, v in plain["traffic"].items()}
-    problems = SpreadProblems(SyntheticProblems(**inner), **plain["spread"])
-    core = TICKED[plain["id"]](
-        rows, "cluster", problems=problems, tick_s=plain["tick_s"], slo_rate=0.0, copy=False
+    options = plain(node)
+    for name in options:
+        if name not in KEYS:
+            raise SpecError(f"env.{name}", options[name], " | ".join(KEYS))
+    if options["id"] not in TICKED:
+        raise SpecError("env.id", options["id"], " | ".join(TICKED))
+    inner = fill("env.traffic", SyntheticProblems, options["traffic"])
+    problems = fill("env.spread", SpreadProblems, {"inner": inner, **options["spread"]})
+    core = TICKED[options["id"]](
+        rows, problems=problems, tick_s=options["tick_s"], slo_rate=0.0, copy=False
     )
     assert isinstance(core, ClusterVectorEnv)
     return core
@@ -121,10 +98,8 @@ def train(cfg: DictConfig, settings: Settings, folder: Path) -> PPO:
     rows = FunctionRows(build_core(cfg.env, settings.rows))
     rows.seed(int(cfg.seed))
     model = PPO(
-        "MlpPolicy", rows, n_steps=settings.n_steps, batch_size=settings.batch_size,
-        n_epochs=settings.n_epochs, learning_rate=settings.learning_rate,
-        ent_coef=settings.ent_coef, gamma=settings.gamma, gae_lambda=settings.gae_lambda,
-        policy_kwargs={"net_arch": list(settings.hidden)}, seed=int(cfg.seed), device="cpu",
+        "MlpPolicy", rows, **settings.arguments, seed=int(cfg.seed),
+        policy_kwargs={"net_arch": list(settings.hidden)},
         tensorboard_log=str(folder / "tensorboard"),
     )  # fmt: skip
     with torch.no_grad():
@@ -160,7 +135,7 @@ def judge(cfg: DictConfig, act: Any, nodes: dict[str, search.Node]) -> dict[str,
 
 def run(cfg: DictConfig, folder: Path) -> None:
     """Train, judge against the opponents, write and show."""
-    settings = settings_of(cfg.agent)
+    settings = Settings.of(cfg.agent)
     nodes = {name: search.published(name) for name in cfg.env.opponents}
     if cfg.tuned is not None:
         nodes |= {k: v for k, v in judged.read_tuned(cfg.tuned).items() if k in nodes}

@@ -114,7 +114,7 @@ def test_a_wrong_setting_of_tune_is_named(changes: list[str], field: str, tmp_pa
 def test_a_wrong_setting_of_the_learner_is_named() -> None:
     for change in ("+agent.hope=1", "agent.gamma=2.0", "agent.rows=0"):
         with pytest.raises(SpecError, match=change.lstrip("+").split("=")[0]):
-            train_batching.settings_of(composed("train", "experiment=batching", change).agent)
+            train_batching.Settings.of(composed("train", "experiment=batching", change).agent)
 
 
 def test_a_policy_of_another_kind_is_refused() -> None:
