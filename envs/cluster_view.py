@@ -29,6 +29,7 @@ from stoker.envs.cluster_reward import (
     tail_cost,
 )
 from stoker.envs.episode_books import EpisodeBooks
+from stoker.envs.late import LateObservations
 from stoker.envs.levers import KeepAlive, Levers, Scene
 from stoker.envs.levers.prewarm import classes
 from stoker.envs.problems import Problems, SyntheticProblems
@@ -59,8 +60,8 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         warmup_s: start of every episode, run under "keep all, evict under pressure" and left out
             of rewards and scores.
         same_trace_groups: so many neighbouring rows share every problem.
-        faults: how often what goes wrong, drawn anew every episode; None = nothing. Observations
-            are never late.
+        faults: how often what goes wrong, drawn anew every episode, late and lost observations
+            among it (late.py); None = nothing.
         copy: hand out a copy of the observation; False = one of two buffers that alternate.
         threads: over the rows.
     """
@@ -93,8 +94,6 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         self.num_envs, self.tick_s, self.warmup_s = num_envs, tick_s, warmup_s
         self.threads, self.copy = threads, copy
         self.fault_rates = faults
-        if faults is not None and faults.late:
-            raise SpecError("faults.telemetry_delay_s, telemetry_loss", faults, "0 here")
         self.weights = {**dict.fromkeys(COSTS, 1.0), **(weights or {})}
         self.slo = SloMultipliers(num_envs, slo_target, slo_rate)
         width = self.slots * SLOT + C
@@ -106,6 +105,8 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         self.streams = RowStreams(self.problems, num_envs, same_trace_groups)
         self._buffers = [np.zeros((num_envs, width), np.float32) for _ in range(2)]
         self._faults: list[Faults | None] = [None] * num_envs
+        late = faults is not None and faults.late
+        self._late = LateObservations(num_envs, width) if late else None
         self.spent = np.zeros((num_envs, self.slots, len(TICK)))
         """What each function has cost in the last tick, see TICK. Shape: (B, S, 9)."""
         self.final_spent = self.spent
@@ -158,8 +159,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         for k, (cluster, workload) in enumerate(drawn):
             self._load(k, cluster, workload)
         observation = self._observe(np.arange(self.num_envs))
-        info = {"action_mask": self.action_masks()}
-        return observation.copy() if self.copy else observation, info
+        return self._hand_out(observation), {"action_mask": self.action_masks()}
 
     def step(self, actions: ArrayLike) -> tuple[Observation, Floats, Bools, Bools, dict[str, Any]]:
         """Decide for the coming tick of every row and run it."""
@@ -183,7 +183,13 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
             self._next_episodes(ended)
         info["action_mask"] = self.action_masks()
         never = np.zeros(self.num_envs, np.bool_)
-        return observation.copy() if self.copy else observation, rewards, never, over, info
+        return self._hand_out(observation), rewards, never, over, info
+
+    def _hand_out(self, observation: Observation) -> Observation:
+        """What the agents see of the present."""
+        if self._late is not None:
+            return self._late.see(observation, self.sim.state.rows["now"])
+        return observation.copy() if self.copy else observation
 
     def _check(
         self, rows: int, tick_s: float, weights: dict[str, float], warmup_s: float, groups: int
@@ -211,7 +217,9 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
             raise SpecError("warmup_s", self.warmup_s, f"< {workload.horizon_s:g} (the horizon)")
         self.slo.start(k, rng)
         if self.fault_rates is not None:
-            self._faults[k] = draw(rng, cluster, workload.horizon_s, self.fault_rates)
+            self._faults[k] = made = draw(rng, cluster, workload.horizon_s, self.fault_rates)
+            if self._late is not None:
+                self._late.start(k, made)
         return cluster, workload
 
     def _load(self, k: int, cluster: Cluster, workload: Workload) -> None:

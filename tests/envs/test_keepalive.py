@@ -175,8 +175,11 @@ def test_faults_are_drawn_anew_every_episode_whatever_the_rows(view):
     assert first.losses and first == three.sim.state.faults[0] != three.sim.state.faults[1]
     one.reset()
     assert one.sim.state.faults[0] != first
+
+
+def test_the_function_view_is_never_late():
     with pytest.raises(SpecError, match="telemetry"):
-        view(1, Priced(), faults=FaultRates(telemetry_loss=0.1))
+        FunctionVectorEnv(1, Priced(), faults=FaultRates(telemetry_loss=0.1))
 
 
 @pytest.mark.parametrize("faults", [None, *HARSH])
