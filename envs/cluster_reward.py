@@ -51,14 +51,14 @@ def tail_cost(row: Any, fn: NDArray[Any], end_s: float) -> Floats:
     return tail
 
 
-def add_queued(own: Floats, row: Any, fn: NDArray[Any], result: Result) -> None:
-    """Charge the last tick for the requests that still wait at the horizon. Shapes: (F, 9), (F,)"""
+def add_queued(own: Floats, row: Any, result: Result) -> None:
+    """Charge the last tick for the requests that still wait at the horizon. Shape: (F, 9)"""
     seen, until_s = result.outcome, result.horizon_s
     scored = (seen.arrival_s >= row["warmup"]) & (seen.arrival_s <= until_s)
     waits = scored & (seen.tier == IN_FLIGHT) & np.isnan(seen.start_s)
     waited_s = until_s - seen.arrival_s[waits]
     own[:, WAIT] += np.bincount(seen.function[waits], waited_s, len(own))
-    own[:, LATE] += fn["queued"]
+    own[:, LATE] += np.bincount(seen.function[waits], minlength=len(own))
 
 
 def costs_of(

@@ -265,7 +265,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         for k in over.tolist():
             result = self.sim.result(k)
             row, fn = state.rows[k], state.fn[k, : int(state.rows[k]["fns"])]
-            add_queued(self.spent[k, : len(fn)], row, fn, result)
+            add_queued(self.spent[k, : len(fn)], row, result)
             tail[k] = tail_cost(row, fn, float(ends[k])).sum()
             summaries.append(result.summary())
         return tail, summaries
