@@ -66,7 +66,7 @@ def pin(chosen: Rules, case: Case) -> bool:
 
 
 @given(cases(), rules(("target_concurrency",)))
-@settings(QUICK, max_examples=120)
+@settings(QUICK, max_examples=60)
 def test_the_books_balance_and_every_request_is_answered(case: Case, chosen: Rules) -> None:
     finish(drive(case, chosen))
 
@@ -86,13 +86,13 @@ def test_the_same_where_requests_weigh_waiting_against_a_cold_start(
 
 
 @given(faulty(), rules(("target_concurrency",)))
-@settings(QUICK, max_examples=120)
+@settings(QUICK, max_examples=60)
 def test_the_same_where_nodes_are_lost_and_links_slow(case: Case, chosen: Rules) -> None:
     finish(drive(case, chosen))
 
 
 @given(faulty(PARALLEL), rules(("per_request", "wait_vs_cold")))
-@settings(QUICK, max_examples=80)
+@settings(QUICK, max_examples=40)
 def test_the_same_for_the_other_scale_outs(case: Case, chosen: Rules) -> None:
     finish(drive(case, chosen))
 

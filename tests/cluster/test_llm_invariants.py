@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_clusters import QUICK, Case, rules
 from small_llms import faulty_llms, llm_cases
 from test_invariants import cut, drive, finish, together
@@ -63,7 +65,7 @@ def check_answers(sim: Simulation) -> None:
 
 
 @given(llm_cases(), rules(SCALE_OUT))
-@settings(QUICK, max_examples=50)
+@settings(QUICK, max_examples=25)
 def test_the_books_balance_and_every_request_is_answered(case: Case, chosen: Rules) -> None:
     sim = drive(case, chosen)
     check_lanes(sim)
@@ -73,8 +75,20 @@ def test_the_books_balance_and_every_request_is_answered(case: Case, chosen: Rul
 
 
 @given(faulty_llms(), rules(SCALE_OUT))
-@settings(QUICK, max_examples=50)
+@settings(QUICK, max_examples=25)
 def test_the_same_where_nodes_are_lost(case: Case, chosen: Rules) -> None:
+    sim = drive(case, chosen)
+    check_lanes(sim)
+    finish(sim)
+    check_lanes(sim)
+    check_answers(sim)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@given(st.one_of(llm_cases(), faulty_llms()), rules(SCALE_OUT))
+@settings(QUICK, max_examples=250)
+def test_the_same_at_length(case: Case, chosen: Rules) -> None:
     sim = drive(case, chosen)
     check_lanes(sim)
     finish(sim)
