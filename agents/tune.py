@@ -93,15 +93,7 @@ def write(folder: Path, cfg: DictConfig, cases: Sequence[Case], found: dict[str,
     requests = sum(len(case.problem.workload) for case in cases)
     facts = {
         "policies": {name: _plain(result.node) for name, result in found.items()},
-        "scores": {
-            name: {
-                "tuned": result.score,
-                "published": result.published_score,
-                "trials": len(result.trials),
-                "simulated_requests": len(result.trials) * requests,
-            }
-            for name, result in found.items()
-        },
+        "scores": {name: result.report(requests) for name, result in found.items()},
         "reference": search.REFERENCE,
         "budget_requests": int(cfg.budget_requests),
         "ratios": [float(ratio) for ratio in cfg.ratios],

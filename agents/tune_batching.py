@@ -82,15 +82,7 @@ def write(folder: Path, cfg: DictConfig, found: dict[str, Found], requests: int)
     """Write the settings and every trial."""
     facts = {
         "policies": {name: dict(result.node) for name, result in found.items()},
-        "scores": {
-            name: {
-                "tuned": result.score,
-                "published": result.published_score,
-                "trials": len(result.trials),
-                "simulated_requests": len(result.trials) * requests,
-            }
-            for name, result in found.items()
-        },
+        "scores": {name: result.report(requests) for name, result in found.items()},
         "env": plain(cfg.env),
         "seeds": [int(cfg.train_seeds[0])],
     }

@@ -177,6 +177,15 @@ class Found:
         """Score of the setting that the search started from."""
         return self.trials[0].score
 
+    def report(self, requests: int) -> dict[str, float]:
+        """Scores and budget as a tune run's file has them; `requests`: simulated by one trial."""
+        return {
+            "tuned": self.score,
+            "published": self.published_score,
+            "trials": len(self.trials),
+            "simulated_requests": len(self.trials) * requests,
+        }
+
 
 def time_scale(first_bin_s: float) -> float:
     """Return by how much a cluster's time is shorter than the trace's (1 = as traced)."""

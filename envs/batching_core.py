@@ -6,6 +6,7 @@ Units: seconds; costs in requests and in latency targets.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -61,7 +62,7 @@ def legalised(actions: Ints, mask: Bools) -> tuple[Ints, Bools]:
     return np.where(clipped, largest, actions), clipped
 
 
-class BatchingRows(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
+class BatchingRows(VectorEnv[Observation, ArrayLike, NDArray[Any]], ABC):
     """What both views share; see `BatchingEnv` for the arguments."""
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
@@ -120,16 +121,17 @@ class BatchingRows(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         """Exact figures of the functions that are most urgent, for policies that are rules."""
         return self._books[0].due
 
+    @abstractmethod
     def _actions(self) -> gym.spaces.Space[Any]:
-        raise NotImplementedError
+        """Actions of one row."""
 
+    @abstractmethod
     def _room(self) -> Ints:
         """Requests that a batch could take, where an action is asked for. Shape: (B,) or (B, S)"""
-        raise NotImplementedError
 
+    @abstractmethod
     def _spread(self, actions: Ints) -> Ints:
         """Legal actions, one a slot. Shape: (B, S)"""
-        raise NotImplementedError
 
     def action_masks(self) -> Bools:
         """Legal actions of every row. Shape: (B, A) or (B, S * A)"""

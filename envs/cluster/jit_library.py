@@ -60,10 +60,8 @@ class EntryCompiler(CompilerBase):
 
     def define_pipelines(self) -> list[Any]:
         """Passes of nopython mode."""
-        self.state.library = EntryLibrary(
-            self.state.targetctx.codegen(), self.state.func_id.unique_name
-        )
-        self.state.library.enable_object_caching()
+        library = _opened(EntryLibrary, self.state)
+        library.enable_object_caching()
         return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
 
 
@@ -72,11 +70,11 @@ class HelperCompiler(CompilerBase):
 
     def define_pipelines(self) -> list[Any]:
         """Passes of nopython mode."""
-        self.state.library = HelperLibrary(
-            self.state.targetctx.codegen(), self.state.func_id.unique_name
-        )
+        _opened(HelperLibrary, self.state)
         return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
 
 
-def _library(kind: type[EntryLibrary], state: Any) -> EntryLibrary:
-    return kind(state.targetctx.codegen(), state.func_id.unique_name)
+def _opened(kind: type[EntryLibrary], state: Any) -> EntryLibrary:
+    """Give a function that is being compiled the library that its code goes to."""
+    state["library"] = library = kind(state.targetctx.codegen(), state.func_id.unique_name)
+    return library
