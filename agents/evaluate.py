@@ -41,6 +41,11 @@ Rows = list[dict[str, Any]]
 @hydra.main(version_base="1.3", config_path="pkg://stoker.conf", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Run the command."""
+    run(cfg, Path(HydraConfig.get().runtime.output_dir))
+
+
+def run(cfg: DictConfig, folder: Path) -> None:
+    """Judge, write and show."""
     if cfg.aggregate not in AGGREGATES:
         raise SpecError("aggregate", cfg.aggregate, " | ".join(AGGREGATES))
     cases = tracks.build_cases(cfg, cfg.seeds, cfg.ratios)
@@ -49,7 +54,6 @@ def main(cfg: DictConfig) -> None:
         rows = judge(judged, cases, float(cfg.warmup_s), progress)
         if cfg.bound:
             rows += bounds(cases, float(cfg.warmup_s), progress)
-    folder = Path(HydraConfig.get().runtime.output_dir)
     conclude(folder, cfg, rows, provenance(cfg, judged, cases))
 
 

@@ -1,7 +1,7 @@
 """`stoker export`: hand a trained policy on as a bundle of its own, checked again.
 
 Training has already compared the graph with the torch policy it came from. The copy must carry the
-same checksum, fit this version's features, and give a legal plan on every stored observation.
+same checksum, fit this version's features, and give a legal answer to every stored observation.
 """
 
 from __future__ import annotations
@@ -12,11 +12,17 @@ from pathlib import Path
 import hydra
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from stoker.agents.export import CHECKED, OBSERVATIONS
-from stoker.agents.learned import load_learned
-from stoker.baselines.bundle import GRAPH, MANIFEST, BundlePolicy
+from stoker.agents.learned import bundle_of
+from stoker.baselines.base import Policy
+from stoker.baselines.batch_bundle import BatchBundle
+from stoker.baselines.batched import Batched
+from stoker.baselines.bundle import GRAPH, MANIFEST, BundlePolicy, read_manifest
+from stoker.baselines.bundles import load_bundle
+from stoker.baselines.tick_bundle import TickBundle
 from stoker.envs.cluster.errors import SpecError
 from stoker.runtime.event_guard import fault
 
@@ -24,10 +30,14 @@ from stoker.runtime.event_guard import fault
 @hydra.main(version_base="1.3", config_path="pkg://stoker.conf", config_name="export")
 def main(cfg: DictConfig) -> None:
     """Run the command."""
-    run = Path(cfg.run)
-    source = load_learned(run, "run").folder
-    observations = stored(run, int(cfg.observations))
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    run(cfg, Path(HydraConfig.get().runtime.output_dir))
+
+
+def run(cfg: DictConfig, folder: Path) -> None:
+    """Copy, check and say what the bundle is."""
+    trained = Path(cfg.run)
+    source = bundle_of(trained, "run")
+    observations = stored(trained, int(cfg.observations))
     target = Path(cfg.output) if cfg.output is not None else folder / "bundle"
     if target.exists() and any(path.name not in (GRAPH, MANIFEST) for path in target.iterdir()):
         raise SpecError("output", str(target), "a new folder, or one with a bundle to replace")
@@ -35,16 +45,25 @@ def main(cfg: DictConfig) -> None:
     if target.resolve() != source.resolve():
         for name in (GRAPH, MANIFEST):
             shutil.copyfile(source / name, target / name)
-    policy = BundlePolicy(target)
-    wrong = fault(policy.act(observations), len(observations))
-    if wrong:
-        raise SpecError("bundle", wrong, f"a legal plan on {len(observations)} observations")
-    card = policy.manifest["card"]
-    chosen = card.get("chosen", "unknown")
+    check(load_bundle(target), observations)
+    card = read_manifest(target)["card"]
+    chosen = card.get("chosen", card.get("env", "unknown"))
     print(f"{target}: {chosen}, checked on {len(observations):,} observations")
     for name in ("trace", "train", "compression", "profile"):
         if name in card:
             print(f"  {name}: {card[name]}")
+
+
+def check(policy: Policy, observations: NDArray[np.float32]) -> None:
+    """Ask the policy about every observation. Shape: (N, K)"""
+    if isinstance(policy, BundlePolicy):
+        wrong = fault(policy.act(observations), len(observations))
+        if wrong:
+            raise SpecError("bundle", wrong, f"a legal plan on {len(observations)} observations")
+        return
+    asked = policy.batches if isinstance(policy, Batched) else policy
+    assert isinstance(asked, TickBundle | BatchBundle)
+    asked.prefer(observations)
 
 
 def stored(run: Path, least: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from stoker.envs.cluster.idle import TERMS
 from stoker.envs.cluster.observe_all import BOUND, SLOT, C
+from stoker.envs.cluster.tick_observer import by_function
 from stoker.envs.cluster_view import ClusterVectorEnv
 from stoker.envs.function_view import WORST
 
@@ -49,7 +50,7 @@ class FunctionRows(VecEnv):
         """Start every cluster afresh."""
         seen, self.told = self.core.reset(seed=self._seed)
         self._seed = None
-        return self._rows(seen)
+        return by_function(seen)
 
     def step_async(self, actions: NDArray[np.int64]) -> None:
         """Keep the joint choices. Shape: (N,)"""
@@ -69,17 +70,12 @@ class FunctionRows(VecEnv):
         done = over.repeat(self.core.slots)
         infos: list[dict[str, Any]] = [{}] * self.num_envs
         if over.any():
-            last = self._rows(self.told["final_obs"])
+            last = by_function(self.told["final_obs"])
             infos = [
                 {"terminal_observation": last[k], "TimeLimit.truncated": True} if done[k] else {}
                 for k in range(self.num_envs)
             ]
-        return self._rows(seen), rewards, done, infos
-
-    def _rows(self, seen: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Every slot with the columns of its cluster. Shape: (N, SLOT + C)"""
-        slots = seen[:, :-C].reshape(self.num_envs, SLOT)
-        return np.concatenate([slots, seen[:, -C:].repeat(self.core.slots, axis=0)], axis=1)
+        return by_function(seen), rewards, done, infos
 
     def seed(self, seed: int | None = None) -> list[int | None]:
         """Use a seed at the next reset."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stoker.baselines.bundle import MANIFEST, BundlePolicy
+from stoker.baselines.base import Policy
+from stoker.baselines.bundle import MANIFEST
+from stoker.baselines.bundles import load_bundle
 from stoker.envs.cluster.errors import SpecError
 
 
-def load_learned(path: str | Path, setting: str = "learned") -> BundlePolicy:
-    """Load the policy of a train run's folder (its `bundle`) or of a bundle itself.
+def bundle_of(path: str | Path, setting: str = "learned") -> Path:
+    """Return where the bundle lies: in a train run's folder (its `bundle`), or there itself.
 
     Args:
         path: of the folder.
@@ -18,5 +20,10 @@ def load_learned(path: str | Path, setting: str = "learned") -> BundlePolicy:
     folder = Path(path)
     for candidate in (folder, folder / "bundle"):
         if (candidate / MANIFEST).is_file():
-            return BundlePolicy(candidate)
+            return candidate
     raise SpecError(setting, str(path), "a train run's folder or an exported bundle")
+
+
+def load_learned(path: str | Path, setting: str = "learned") -> Policy:
+    """Load a policy that `simulate` and the runtime take."""
+    return load_bundle(bundle_of(path, setting))

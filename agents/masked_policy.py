@@ -44,7 +44,7 @@ class MaskedPolicy(ActorCriticPolicy):
         """Note which actions are legal (B, A), and which one the rule takes (B, 1)."""
         queued = torch.round(torch.exp(4.0 * observation[:, QUEUED]) - 1.0)
         room = torch.minimum(queued, torch.round(torch.exp(4.0 * observation[:, LARGEST])))
-        always = torch.ones((len(observation), RUN), dtype=torch.bool)
+        always = torch.ones_like(observation[:, :RUN], dtype=torch.bool)
         self._legal = torch.cat([always, room[:, None] > self.smaller], dim=1)
         largest = self._legal.sum(dim=1) - 1  # legal actions come first
         self._rule = torch.where(observation[:, HOPELESS] > 0.0, DROP, largest)[:, None]
@@ -64,7 +64,16 @@ class MaskedPolicy(ActorCriticPolicy):
         self.look(obs)
         return super().get_distribution(obs)
 
+    def logits(self, observation: Tensor) -> Tensor:
+        """What `get_distribution` rests on, for a graph. Shapes: (B, K) -> (B, A)"""
+        self.look(observation)
+        return self._masked(self.mlp_extractor.forward_actor(observation))
+
+    def _masked(self, latent: Tensor) -> Tensor:
+        logits = self.action_net(latent).masked_fill(~self._legal, NEVER)
+        return logits.scatter_add(
+            1, self._rule, torch.full_like(self._rule, PRIOR, dtype=logits.dtype)
+        )
+
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Distribution:
-        logits = self.action_net(latent_pi).masked_fill(~self._legal, NEVER)
-        logits = logits.scatter_add(1, self._rule, torch.full(self._rule.shape, PRIOR))
-        return self.action_dist.proba_distribution(action_logits=logits)
+        return self.action_dist.proba_distribution(action_logits=self._masked(latent_pi))

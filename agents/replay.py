@@ -33,6 +33,7 @@ from stoker.agents.real_run import (
     write_requests,
 )
 from stoker.agents.stages import bars
+from stoker.baselines.base import Policy
 from stoker.baselines.bundle import BundlePolicy
 from stoker.baselines.search import TRACED_BIN_S
 from stoker.envs.cluster.errors import SpecError
@@ -101,11 +102,14 @@ def slice_of(cfg: DictConfig, compression: float) -> Workload:
     return part.select(chosen).compress(compression)
 
 
-def _factor(cfg: DictConfig, bundle: BundlePolicy | None) -> float | None:
+def _factor(cfg: DictConfig, bundle: Policy | None) -> float | None:
     """Return the factor asked for, the bundle's, or None for this machine's."""
     if cfg.compress is not None:
         return float(cfg.compress)
-    return TRACED_BIN_S / float(bundle.manifest["first_bin_s"]) if bundle else None
+    # Those of ticks and batches adapt to the cluster's clock.
+    if not isinstance(bundle, BundlePolicy):
+        return None
+    return TRACED_BIN_S / float(bundle.manifest["first_bin_s"])
 
 
 def _maker(cfg: DictConfig, deployed: Deployed) -> MakePolicy:

@@ -23,9 +23,11 @@ from stoker.baselines.base import Policy
 from stoker.envs.cluster import engine
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.outcome import Bill, Outcome, Result
-from stoker.envs.cluster.simulation import Simulation, run_under, simulation_for
+from stoker.envs.cluster.policy_like import BatchedLike
+from stoker.envs.cluster.simulation import Simulation, simulation_for
 from stoker.envs.cluster.spec import Cluster, Objective
 from stoker.envs.cluster.telemetry import Telemetry
+from stoker.envs.cluster.under import run_under
 
 ROWS_AT_ONCE = 8
 THREADS = 2
@@ -125,7 +127,7 @@ def run_policy(
         done: called as cases finish.
     """
     out: list[dict[str, Any]] = []
-    for group in side_by_side(cases):
+    for group in side_by_side(cases, 1 if isinstance(policy, BatchedLike) else ROWS_AT_ONCE):
         began = time.perf_counter()
         runs = results_of(policy, [c.problem for c in group], warmup_s, wait_factor)
         wall_s = (time.perf_counter() - began) / len(group)
@@ -136,15 +138,15 @@ def run_policy(
     return out
 
 
-def side_by_side(cases: Sequence[Case]) -> Iterator[list[Case]]:
+def side_by_side(cases: Sequence[Case], most: int) -> Iterator[list[Case]]:
     """Yield groups of neighbouring cases over the same functions, a few cases at a time.
 
     A policy sees the first cluster of a group alone, and may keep a figure a function.
     """
     for _, same in groupby(cases, key=lambda case: case.problem.cluster.functions):
         group = list(same)
-        for at in range(0, len(group), ROWS_AT_ONCE):
-            yield group[at : at + ROWS_AT_ONCE]
+        for at in range(0, len(group), most):
+            yield group[at : at + most]
 
 
 def results_of(

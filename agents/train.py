@@ -103,13 +103,21 @@ def validation_problems(cfg: DictConfig, seeds: Sequence[int]) -> list[tuple[Clu
 @hydra.main(version_base="1.3", config_path="pkg://stoker.conf", config_name="train")
 def main(cfg: DictConfig) -> None:
     """Run the command."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    run(cfg, Path(HydraConfig.get().runtime.output_dir))
+
+
+def run(cfg: DictConfig, folder: Path) -> None:
+    """Train on the environment that the config names; KeepAlive's is the default."""
     if "problems" in cfg.env:
         train_batching.run(cfg, folder)
-        return
-    if "id" in cfg.env:
+    elif "id" in cfg.env:
         train_ticks.run(cfg, folder)
-        return
+    else:
+        run_idle(cfg, folder)
+
+
+def run_idle(cfg: DictConfig, folder: Path) -> None:
+    """Train the policy that is asked when a function becomes idle."""
     settings = settings_of(cfg.agent)
     problems = ConfigProblems(cfg, cfg.seed)
     validation = validation_problems(cfg, cfg.validation_seeds)

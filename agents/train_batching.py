@@ -2,7 +2,7 @@
 
 The learner of keep-alive decides once a gap and so needs no discount; here decisions follow each
 other in the same queue, hence plain PPO with a discount that follows the time. The run folder gets
-`policy.pt` (weights alone), `scores.json` and `tensorboard/`.
+`policy.pt` (weights alone), `bundle/`, `scores.json` and `tensorboard/`.
 
 Shapes: B rows, K features.
 """
@@ -19,18 +19,22 @@ import torch
 from omegaconf import DictConfig
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from torch import Tensor, nn
 
 from stoker.agents import judged
+from stoker.agents.export import OBSERVATIONS, write_batch_bundle
 from stoker.agents.masked_policy import MaskedPolicy
 from stoker.agents.ppo_settings import PpoSettings
 from stoker.agents.progress import bar
 from stoker.agents.sb3_env import Sb3VecEnv
 from stoker.agents.smdp_buffer import SmdpBuffer
+from stoker.agents.stored import collect
 from stoker.agents.tune_batching import build_rows
 from stoker.baselines import search
-from stoker.baselines.batch_policy import BatchPolicy, Due, Floats, Ints, play
+from stoker.baselines.batch_bundle import BatchBundle
+from stoker.baselines.batch_policy import BatchPolicy, Floats, play
 from stoker.baselines.batch_registry import BATCHING, load_batch_policy
-from stoker.envs.batching_core import WEIGHTS, Observation
+from stoker.envs.batching_core import WEIGHTS
 
 JUDGED_ROWS, JUDGED_EPISODES = 64, 4
 """What every policy is judged on: so many rows, episodes each."""
@@ -44,16 +48,16 @@ class Settings(PpoSettings):
     """Of the rewards: hundreds of requests can be late at once, and gradients are clipped."""
 
 
-class Learned(BatchPolicy):
-    """What a network finds most likely."""
+class Preference(nn.Module):
+    """The part of the policy that chooses: observations to masked logits."""
 
-    def __init__(self, model: PPO) -> None:
-        self.model = model
+    def __init__(self, policy: MaskedPolicy) -> None:
+        super().__init__()
+        self.policy = policy
 
-    def decide(self, observation: Observation, due: Due) -> Ints:
-        """Act without chance."""
-        actions: Ints = self.model.predict(observation, deterministic=True)[0].astype(np.int64)
-        return actions
+    def forward(self, observation: Tensor) -> Tensor:
+        """Shapes: (B, K) -> (B, A)"""
+        return self.policy.logits(observation)
 
 
 class Watch(BaseCallback):
@@ -83,11 +87,12 @@ def run(cfg: DictConfig, folder: Path) -> None:
     settings = Settings.of(cfg.agent)
     model, requests = train(cfg, settings, folder)
     torch.save(model.policy.state_dict(), folder / "policy.pt")
+    bundle = export(model, cfg, folder)
     nodes = {name: search.published(name) for name in BATCHING}
     if cfg.tuned is not None:
         nodes |= judged.read_tuned(cfg.tuned)
     policies = {name: load_batch_policy(node) for name, node in nodes.items()}
-    costs = judge(cfg, {**policies, "learned": Learned(model)})
+    costs = judge(cfg, {**policies, "learned": BatchBundle(bundle)})
     means = {name: float(cost.mean()) for name, cost in costs.items()}
     facts = {"cost_a_request": means, "simulated_requests": requests,
              "rows": {name: cost.tolist() for name, cost in costs.items()}}  # fmt: skip
@@ -99,7 +104,20 @@ def run(cfg: DictConfig, folder: Path) -> None:
         half = 1.96 * apart.std(ddof=1) / np.sqrt(len(apart))
         print(f"  {name:<10} {mean:.4f}  {apart.mean():+.4f} +- {half:.4f}")
     print(f"requests simulated by the learner: {requests:,}")
-    print(f"weights in {folder / 'policy.pt'}")
+    print(f"bundle in {bundle}")
+
+
+def export(model: PPO, cfg: DictConfig, folder: Path) -> Path:
+    """Write the bundle, checked on observations of training problems."""
+    env = model.get_env()
+    assert env is not None and isinstance(model.policy, MaskedPolicy)
+    seen = collect(model, env)
+    np.save(folder / OBSERVATIONS, seen)
+    card = {"env": "stoker/Batching-v0", "train": f"{model.num_timesteps:,} decisions"}
+    return write_batch_bundle(
+        folder / "bundle", Preference(model.policy), seen, list(cfg.env.sizes),
+        float(cfg.env.wait_share), card,
+    )  # fmt: skip
 
 
 def train(cfg: DictConfig, settings: Settings, folder: Path) -> tuple[PPO, int]:

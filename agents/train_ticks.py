@@ -1,7 +1,7 @@
 """`stoker train experiment=prewarm|swap|cluster`: PPO on the functions of the ids with ticks.
 
 One small network for all functions, a row each, that begins with keeping what is there. The run
-folder gets `policy.pt` (weights alone), `scores.json` and `tensorboard/`.
+folder gets `policy.pt` (weights alone), `bundle/`, `scores.json` and `tensorboard/`.
 
 Shapes: B clusters, N = B * S rows.
 """
@@ -9,6 +9,7 @@ Shapes: B clusters, N = B * S rows.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,30 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import Tensor, nn
 
 from stoker.agents import build, judged
+from stoker.agents.export import OBSERVATIONS, write_tick_bundle
 from stoker.agents.function_rows import FunctionRows
 from stoker.agents.nodes import fill, plain
 from stoker.agents.ppo_settings import PpoSettings
 from stoker.agents.progress import bar
+from stoker.agents.stored import collect
 from stoker.baselines import search
+from stoker.baselines.base import Policy
+from stoker.baselines.tick_bundle import TickBundle
 from stoker.envs.all_levers import AllLeversVectorEnv
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.idle import TERMS
 from stoker.envs.cluster.simulation import simulate
+from stoker.envs.cluster.spec import Cluster
 from stoker.envs.cluster_view import ClusterVectorEnv
 from stoker.envs.prewarm import PrewarmVectorEnv
 from stoker.envs.problems import SyntheticProblems
 from stoker.envs.spread_problems import SpreadProblems
 from stoker.envs.swap import SwapVectorEnv
+from stoker.envs.workload import Workload
 
 TICKED = {"Prewarm": PrewarmVectorEnv, "Swap": SwapVectorEnv, "Cluster": AllLeversVectorEnv}
 KEYS = ("id", "tick_s", "traffic", "spread", "opponents")
@@ -48,6 +57,19 @@ class Settings(PpoSettings):
 
     neutral: float
     """Initial logit of keeping what is there."""
+
+
+class Preference(nn.Module):
+    """The part of an actor-critic that chooses: observations to logits."""
+
+    def __init__(self, policy: ActorCriticPolicy) -> None:
+        super().__init__()
+        self.actor, self.head = policy.mlp_extractor, policy.action_net
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Shapes: (N, K) -> (N, A)"""
+        logits: Tensor = self.head(self.actor.forward_actor(observation))
+        return logits
 
 
 class Watch(BaseCallback):
@@ -92,8 +114,8 @@ def build_core(node: DictConfig, rows: int) -> ClusterVectorEnv:
     return core
 
 
-def train(cfg: DictConfig, settings: Settings, folder: Path) -> PPO:
-    """Learn on problems of the training seed."""
+def train(cfg: DictConfig, settings: Settings, folder: Path) -> tuple[PPO, FunctionRows]:
+    """Learn on problems of the training seed; also return what was learned on."""
     torch.set_num_threads(1)
     rows = FunctionRows(build_core(cfg.env, settings.rows))
     rows.seed(int(cfg.seed))
@@ -108,40 +130,48 @@ def train(cfg: DictConfig, settings: Settings, folder: Path) -> PPO:
         task = progress.add_task("ppo", total=settings.total_steps)
         watch = Watch(lambda done: progress.update(task, completed=done))
         model.learn(settings.total_steps, callback=watch)
-    return model
+    return model, rows
 
 
-def judge(cfg: DictConfig, act: Any, nodes: dict[str, search.Node]) -> dict[str, list[float]]:
-    """Dollars of every policy on the same problems, episode by episode.
+def problems_of(cfg: DictConfig) -> list[tuple[Cluster, Workload]]:
+    """Draw the problems of the first validation seed."""
+    core = build_core(cfg.env, JUDGED_ROWS)
+    core.reset(seed=int(cfg.validation_seeds[0]))
+    return list(zip(core.sim.clusters, core.sim.state.workloads, strict=True))
 
-    Args:
-        cfg: its `env` and `validation_seeds`.
-        act: the learned policy, from observations to joint choices. Shapes: (N, K) -> (N,)
-        nodes: the opponents.
-    """
-    rows = FunctionRows(build_core(cfg.env, JUDGED_ROWS))
-    rows.seed(int(cfg.validation_seeds[0]))
-    seen, done = rows.reset(), np.zeros(1, np.bool_)
-    clusters = list(rows.core.sim.clusters)
-    workloads = list(rows.core.sim.state.workloads)
-    while not done.any():  # all episodes are equally long
-        seen, _, done, _ = rows.step(act(seen))
-    costs = {"learned": [figures["total_usd"] for figures in rows.told["summary"]]}
-    for name, node in nodes.items():
-        results = simulate(clusters, workloads, build.build_policy(node))
-        costs[name] = [result.bill.total_usd for result in results]
-    return costs
+
+def judge(
+    problems: Sequence[tuple[Cluster, Workload]], policies: dict[str, Policy]
+) -> dict[str, list[float]]:
+    """Dollars of every policy on the same problems, one at a time: their functions differ."""
+    return {
+        name: [simulate(*problem, policy)[0].bill.total_usd for problem in problems]
+        for name, policy in policies.items()
+    }
+
+
+def export(model: PPO, rows: FunctionRows, cfg: DictConfig, folder: Path) -> Path:
+    """Write the bundle, checked on observations of training problems."""
+    core, seen = rows.core, collect(model, rows)
+    np.save(folder / OBSERVATIONS, seen)
+    card = {"env": f"stoker/{cfg.env.id}-v0", "train": f"{model.num_timesteps:,} function-ticks"}
+    return write_tick_bundle(
+        folder / "bundle", Preference(model.policy), seen, core.levers, core.rules,
+        core.tick_s, card,
+    )  # fmt: skip
 
 
 def run(cfg: DictConfig, folder: Path) -> None:
-    """Train, judge against the opponents, write and show."""
+    """Train, export, judge what was exported against the opponents, write and show."""
     settings = Settings.of(cfg.agent)
     nodes = {name: search.published(name) for name in cfg.env.opponents}
     if cfg.tuned is not None:
         nodes |= {k: v for k, v in judged.read_tuned(cfg.tuned).items() if k in nodes}
-    model = train(cfg, settings, folder)
+    policies = {name: build.build_policy(node) for name, node in nodes.items()}
+    model, rows = train(cfg, settings, folder)
     torch.save(model.policy.state_dict(), folder / "policy.pt")
-    costs = judge(cfg, lambda seen: model.predict(seen, deterministic=True)[0], nodes)
+    bundle = export(model, rows, cfg, folder)
+    costs = judge(problems_of(cfg), {"learned": TickBundle(bundle), **policies})
     (folder / "scores.json").write_text(
         json.dumps({"total_usd": costs, "steps": settings.total_steps}, indent=1) + "\n"
     )
@@ -152,4 +182,4 @@ def run(cfg: DictConfig, folder: Path) -> None:
         half = 1.96 * ratio.std(ddof=1) / np.sqrt(len(ratio))
         low, high = np.exp([ratio.mean() - half, ratio.mean() + half]) - 1.0
         print(f"  {name:<18} {mean:9.3f}  {low:+7.1%} .. {high:+.1%}")
-    print(f"weights in {folder / 'policy.pt'}")
+    print(f"bundle in {bundle}")

@@ -27,13 +27,17 @@ class Policy:
     Attributes:
         rules: event-level choices, compiled into the engine.
         tick_s: seconds between two calls of `decide`; inf = only once, at the start.
+        observes: whether `decide` reads `snapshot.observation`.
+        slo_target: share of requests in time that the observation names as the target.
     """
 
     rules: Rules = Rules()
     tick_s: float = 60.0
+    observes: bool = False
+    slo_target: float = 0.95
 
     def reset(self, cluster: Cluster, rows: int) -> None:
-        """Forget everything and prepare for `rows` parallel clusters."""
+        """Forget everything and prepare for `rows` parallel clusters of the same functions."""
 
     def decide(self, snapshot: Snapshot) -> Decision:
         """Return the standing orders from now on; arrays of shape (B, F), None = unchanged."""

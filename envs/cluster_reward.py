@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from stoker.envs.cluster.idle import TERMS
 from stoker.envs.cluster.observe_all import TICK
 from stoker.envs.cluster.outcome import Result
+from stoker.envs.cluster.slo import SloMultipliers
 from stoker.envs.cluster.tables import IN_FLIGHT
-from stoker.envs.slo import SloMultipliers
 
 Floats = NDArray[np.float64]
 BILLED = tuple(name for name in TERMS if name != "shadow")

@@ -18,6 +18,7 @@ from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.faults import FaultRates, Faults, draw
 from stoker.envs.cluster.observe_all import BOUND, SLOT, TICK, C, expire_hosts, observe_ticks
 from stoker.envs.cluster.simulation import Simulation
+from stoker.envs.cluster.slo import SloMultipliers
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.envs.cluster_reward import (
     COSTS,
@@ -31,14 +32,10 @@ from stoker.envs.cluster_reward import (
 from stoker.envs.episode_books import EpisodeBooks
 from stoker.envs.late import LateObservations
 from stoker.envs.levers import KeepAlive, Levers, Scene
-from stoker.envs.levers.prewarm import classes
 from stoker.envs.problems import Problems, SyntheticProblems
-from stoker.envs.slo import SloMultipliers
 from stoker.envs.streams import RowStreams, Seed
 from stoker.envs.workload import Workload
 
-FIRST_BIN_S = 3.0
-"""First bin of the gap histograms at uncompressed time."""
 Observation = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -233,9 +230,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         self._scale[k] = self.cold_s[k, : len(fn)].mean()
         self._device_gib[k] = cluster.device_gib
         self.masks[k] = self.levers.mask(cluster, self.slots)
-        scene = self._scene
-        scene.stretch[k], scene.classes[k] = cluster.first_bin_s / FIRST_BIN_S, classes(cluster)
-        scene.max_batch[k, : len(fn)], scene.slo_s[k, : len(fn)] = fn["batch_limit"], fn["slo_s"]
+        self._scene.fill(k, cluster)
         self._books.restart(k)
         self._began[k] = sim.state.rows[k]["now"]
 

@@ -98,12 +98,7 @@ class TurnVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[An
     def action_masks(self) -> NDArray[np.bool_]:
         """Legal joint choices of the function asked. Shape: (B, A)"""
         flags = self.core.action_masks().reshape(self.num_envs, self.slots, -1)[:, self._turn]
-        joint, first = np.ones((self.num_envs, 1), np.bool_), 0
-        for choices in self._choices:
-            own = flags[:, first : first + choices]
-            joint = (joint[:, :, None] & own[:, None, :]).reshape(self.num_envs, -1)
-            first += choices
-        return joint
+        return self.core.levers.joint(flags)
 
     def legalise(self, actions: ArrayLike) -> NDArray[np.int64]:
         """Replace masked choices by those that are obeyed in their stead. Shape: (B,)"""

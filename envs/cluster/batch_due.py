@@ -6,7 +6,9 @@ Units: seconds; costs in requests and in latency targets.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +16,17 @@ from numpy.typing import NDArray
 from stoker.envs.cluster import engine
 from stoker.envs.cluster.batching import TERMS, close_books, step_batches
 from stoker.envs.cluster.observe_batch import K
-from stoker.envs.cluster.simulation import Simulation
+from stoker.envs.cluster.tables import NONE
+
+if TYPE_CHECKING:
+    from stoker.envs.cluster.simulation import Simulation
 
 PLACES = 64
 """Places of a queue whose deadlines are handed out."""
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Decide = Callable[[NDArray[np.float32], "Due"], Ints]
+"""From the observation of the function that decides and its exact figures to an action."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,18 @@ class BatchRows:
         """Decide in every row and run it to its next decision or its horizon. Shape: (B, S)"""
         count = len(self.sim.state.rows)
         self._run(np.full(count, np.inf), 0, count, actions)
+
+    def run_until(self, until_s: Floats, decide: Decide) -> Ints:
+        """Run a single row to a time, asking about every batch on the way; return its state."""
+        rows = self.sim.state.rows
+        actions = None
+        while True:
+            self._run(until_s, 0, len(rows), actions)
+            if rows["pending"][0] == NONE:
+                return rows["status"].copy()
+            due = self.books.due
+            actions = np.zeros_like(self.books.room)
+            actions[0, due.function[0]] = decide(self.books.observation, due)[0]
 
     def open(self, k: int, warmup_s: float) -> None:
         """Bring a row that was loaded to its first decision.

@@ -135,6 +135,9 @@ class Snapshot:
     """Online price of device memory, s/(GiB s). Shape: (B,)"""
     nodes_up: Ints
     """Nodes of each class that take instances. Shape: (B, C)"""
+    observation: NDArray[np.float32]
+    """What the cluster view of the environments shows (see observe_all.py), for a policy that
+    `observes`; X = 0 for the others. Shape: (B, X)"""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ from stoker.envs.cluster.standing_orders import carry_out
 from stoker.envs.cluster.state import State
 from stoker.envs.cluster.tables import EXPERTS
 from stoker.envs.cluster.telemetry import Telemetry
+from stoker.envs.cluster.tick_observer import TickObserver
+from stoker.envs.cluster.under import run_under
 from stoker.envs.workload.workload import Workload
 
 NO_PLAN = IdlePlan(np.zeros((0, EXPERTS)), np.zeros(0), np.zeros(0, np.int64))
@@ -85,6 +87,7 @@ class Simulation:
         self.capabilities = Capabilities()
         self.pending = Pending.empty(len(clusters))
         """The decisions that are due; filled by `run` where a row pauses."""
+        self._observer: TickObserver | None = None
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def load(
@@ -108,6 +111,12 @@ class Simulation:
         """Rows past their horizon. Shape: (B,)"""
         over: NDArray[np.bool_] = self.state.rows["status"] == engine.OVER
         return over
+
+    def observe(self, policy: PolicyLike) -> None:
+        """Fill `Snapshot.observation` from now on, if the policy asks for it."""
+        if policy.observes:
+            rows, slots = self.state.fn.shape
+            self._observer = TickObserver(rows, slots, policy.slo_target)
 
     def run(
         self, until_s: float | NDArray[np.float64] = np.inf, plan: IdlePlan | None = None
@@ -186,6 +195,9 @@ class Simulation:
             loads_in_progress=rows["loads_now"].astype(np.int32),
             memory_price=rows["price"],
             nodes_up=self.state.nodes_by_class(up=True),
+            observation=np.zeros((len(rows), 0), np.float32)
+            if self._observer is None
+            else self._observer.see(rows),
         )
 
     def result(self, row: int = 0) -> Result:
@@ -253,25 +265,12 @@ def simulation_for(
         workloads,
         rules,
         pause=acts,
-        track=plans or acts or math.isfinite(policy.tick_s),
+        track=plans or acts or policy.observes or math.isfinite(policy.tick_s),
         warmup_s=warmup_s,
         threads=threads,
         faults=faults,
         heed=True,
     )
+    sim.observe(policy)
     policy.reset(sim.clusters[0], len(sim.clusters))
     return sim
-
-
-def run_under(
-    policy: PolicyLike, sim: Simulation, until_s: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Run each row to its time or its next notice; return the states. Shape: (B,)
-
-    A policy that has `act` decides whenever a function becomes idle.
-    """
-    act = getattr(policy, "act", None)
-    status = sim.run(until_s)
-    while act is not None and np.any(status == engine.PAUSED):
-        status = sim.run(until_s, act(sim.pending.observation))
-    return status

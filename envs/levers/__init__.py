@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from stoker.envs.levers.batch import Batch
 from stoker.envs.levers.keepalive import KeepAlive
-from stoker.envs.levers.lever import Lever, Levers, Scene
+from stoker.envs.levers.lever import Lever, Levers
 from stoker.envs.levers.prewarm import Prewarm
+from stoker.envs.levers.scene import Scene
 from stoker.envs.levers.swap import Swap
 
-__all__ = ["Batch", "KeepAlive", "Lever", "Levers", "Prewarm", "Scene", "Swap"]
+__all__ = ["LEVERS", "Batch", "KeepAlive", "Lever", "Levers", "Prewarm", "Scene", "Swap"]
+
+LEVERS: dict[str, type[Lever]] = {
+    "KeepAlive": KeepAlive, "Swap": Swap, "Prewarm": Prewarm, "Batch": Batch,
+}  # fmt: skip
+"""Those that an exported policy may use, by name."""

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stoker.envs.cluster.spec import Cluster
-from stoker.envs.levers.lever import Actions, Bools, Scene
+from stoker.envs.levers.lever import Actions, Bools
+from stoker.envs.levers.scene import Scene
 
 
 class Batch:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stoker.envs.cluster.spec import Cluster
-from stoker.envs.levers.lever import Actions, Bools, Scene
+from stoker.envs.levers.lever import Actions, Bools
+from stoker.envs.levers.scene import Scene
 
 DEVICE = 3
 """Device choices; from here on weights stay in host memory afterwards."""

@@ -8,7 +8,6 @@ Shapes: B rows, S slots, H levers, A choices of one lever.  Units: seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,31 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.spec import Cluster
+from stoker.envs.levers.scene import Scene
 
 Actions = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What orders depend on beside the choice."""
-
-    stretch: Floats
-    """Seconds of the row's clock in an uncompressed second. Shape: (B,)"""
-    classes: NDArray[np.int32]
-    """Numbers of the dearest and the cheapest class of GPU. Shape: (B, 2)"""
-    max_batch: Actions
-    """The functions' own limits. Shape: (B, S)"""
-    slo_s: Floats
-    """Their latency targets. Shape: (B, S)"""
-
-    @classmethod
-    def empty(cls, rows: int, slots: int) -> Scene:
-        """Allocate for so many rows."""
-        each = (rows, slots)
-        classes = np.zeros((rows, 2), np.int32)
-        return cls(np.ones(rows), classes, np.ones(each, np.int64), np.full(each, np.inf))
 
 
 class Lever(Protocol):
@@ -83,6 +62,15 @@ class Levers:
         legal = [lever.mask(cluster) for lever in self.levers]
         mask[: len(cluster.functions)] = np.concatenate(legal, axis=1)
         return mask
+
+    def joint(self, mask: Bools) -> Bools:
+        """Legal joint choices, the last lever fastest. Shapes: (N, sum A) -> (N, prod A)"""
+        joint, first = np.ones((len(mask), 1), np.bool_), 0
+        for choices in self.choices:
+            own = mask[:, first : first + choices]
+            joint = (joint[:, :, None] & own[:, None, :]).reshape(len(mask), -1)
+            first += choices
+        return joint
 
     def check(self, actions: ArrayLike, rows: int, slots: int) -> Actions:
         """Return actions as integers, or say what is wrong with them. Shape: (B, S, H)"""

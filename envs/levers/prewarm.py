@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stoker.envs.cluster.spec import Cluster
-from stoker.envs.levers.lever import Actions, Bools, Scene
+from stoker.envs.levers.lever import Actions, Bools
+from stoker.envs.levers.scene import Scene, classes
 
 COUNT = np.array([0, 0, 1, 2, 4, 1, 2, 4], np.int32)
 ANY, DEAREST, CHEAPEST = -1, 0, 1
@@ -49,14 +50,6 @@ class Prewarm:
             "gpu_class": np.where(side == ANY, ANY, kind).astype(np.int32),
             "keep_alive_s": np.where(choice > 0, np.inf, 0.0),
         }
-
-
-def classes(cluster: Cluster) -> tuple[int, int]:
-    """Numbers of the classes of GPU whose memory is dearest and cheapest, the first of equals."""
-    price = [
-        max(gpu.usd_gib_s for gpu in cluster.gpus if gpu.kind == kind) for kind in cluster.kinds
-    ]
-    return int(np.argmax(price)), int(np.argmin(price))
 
 
 def _room(cluster: Cluster, kind: int) -> NDArray[np.int64]:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from stoker.envs.cluster.spec import Cluster
 from stoker.envs.levers.keepalive import hostable
-from stoker.envs.levers.lever import Actions, Bools, Scene
+from stoker.envs.levers.lever import Actions, Bools
+from stoker.envs.levers.scene import Scene
 
 STAYS = np.array([0.0, 0.0, np.inf, np.inf, 0.0, np.inf])
 HOSTED = np.array([0.0, np.inf, 0.0, np.inf, np.inf, np.inf])

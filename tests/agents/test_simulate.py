@@ -156,5 +156,5 @@ def test_a_warmup_as_long_as_the_run_is_refused() -> None:
 
 def test_cases_over_other_functions_do_not_share_a_batch() -> None:
     cases = tracks.build_cases(composed("simulate", *SMALL), [0, 1], [0.5, 0.7])
-    groups = list(tracks.side_by_side(cases))
+    groups = list(tracks.side_by_side(cases, 8))
     assert [[case.seed for case in group] for group in groups] == [[0, 0], [1, 1]]

@@ -9,10 +9,15 @@ import torch
 from commands import composed
 
 from stoker.agents import train_ticks
+from stoker.agents.export import write_tick_bundle
 from stoker.agents.function_rows import FunctionRows
+from stoker.baselines.tick_bundle import TickBundle
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.idle import TERMS
 from stoker.envs.cluster.observe_all import SLOT, C
+from stoker.envs.cluster.simulation import simulate
+from stoker.envs.cluster.tick_observer import by_function
+from stoker.envs.levers import Levers
 
 SMALL = (
     "env.traffic.functions=4", "env.traffic.hours=0.5", "agent.total_steps=256", "agent.rows=2",
@@ -35,14 +40,40 @@ def test_an_experiment_trains_and_judges(name: str, tmp_path: Path) -> None:
     assert list((tmp_path / "tensorboard").rglob("events*"))
 
 
-def test_learned_and_opponents_are_judged_on_the_same_problems(tmp_path: Path) -> None:
-    # Swap's choice 2, "what is there stays, and no copy on the host", is a keep-alive without end.
-    cfg = composed("train", "experiment=swap", *SMALL)
-    forever = {"_target_": "stoker.baselines.hazard.HazardIndex"}
-    costs = train_ticks.judge(cfg, lambda seen: np.full(len(seen), 2), {"hazard": forever})
-    assert all(usd > 0.0 for usd in costs["learned"] + costs["hazard"])
-    # The same traffic on the same clusters: dear episodes are dear for both.
-    assert np.corrcoef(costs["learned"], costs["hazard"])[0, 1] > 0.8
+def untrained(levers: Levers, seed: int) -> torch.nn.Module:
+    """A network that prefers this and that, by the observation."""
+    torch.manual_seed(seed)
+    return torch.nn.Linear(SLOT + C, int(np.prod(levers.choices)))
+
+
+@pytest.mark.parametrize("name", ["prewarm", "swap", "cluster"])
+def test_a_bundle_in_simulation_pays_what_the_environment_pays(name: str, tmp_path: Path) -> None:
+    cfg = composed("train", f"experiment={name}", *SMALL)
+    core = train_ticks.build_core(cfg.env, 3)
+    module = untrained(core.levers, 1)
+    core.reset(seed=5)
+    problems = list(zip(core.sim.clusters, core.sim.state.workloads, strict=True))
+    targets = core.slo.state[:, 0].copy()
+    rng = np.random.default_rng(0)
+    some = rng.normal(size=(1000, SLOT + C)).astype(np.float32)
+    write_tick_bundle(tmp_path, module, some, core.levers, core.rules, core.tick_s, {})
+    seen, info = core.reset(seed=5)
+    chosen: set[int] = set()
+    while True:
+        legal = core.levers.joint(core.masks.reshape(12, -1))
+        with torch.no_grad():
+            preference = module(torch.from_numpy(by_function(seen))).numpy()
+        joint = np.where(legal, preference, -np.inf).argmax(axis=1)
+        chosen |= set(joint.tolist())
+        heads = np.stack(np.unravel_index(joint, core.levers.choices), axis=-1)
+        seen, _, _, over, info = core.step(heads.reshape(3, -1))
+        assert not info["clipped"].any()
+        if over.any():
+            break
+    assert len(chosen) > 1  # it does prefer this and that
+    for k, problem in enumerate(problems):
+        (result,) = simulate(*problem, TickBundle(tmp_path, slo_target=targets[k]))
+        assert result.summary() == pytest.approx(info["summary"][k], rel=1e-9)
 
 
 def test_every_function_is_a_row_that_pays_its_own_costs() -> None:
