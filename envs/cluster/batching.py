@@ -218,3 +218,18 @@ def close_books(rows, k, books):
     for j in range(len(TERMS)):
         terms[k, j] = 0.0
     counts[k, 0] = counts[k, 1] = 0
+
+
+@entry
+def ask_live(rows, books):
+    """Describe the decision that a live row waits for, if it does; see LiveEngine."""
+    r = rows[0]
+    r["pending"] = most_urgent(r, r["now"])
+    if r["pending"] != NONE:
+        _describe(r, 0, True, books)
+
+
+@entry
+def obey_live(rows, actions, sizes, share):
+    """Carry out the decision on the function that a live row asked about. Shape: (1, S)"""
+    _act(rows[0], True, actions[0], sizes, share)

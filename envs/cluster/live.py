@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stoker.envs.cluster import engine
+from stoker.envs.cluster.batch_due import Books
+from stoker.envs.cluster.batching import ask_live, obey_live
 from stoker.envs.cluster.decision import Capabilities, Decision, IdlePlan, Snapshot
 from stoker.envs.cluster.effects import DROP, DROP_HOST, FETCH_HOST, LOAD, REJECT, RUN
 from stoker.envs.cluster.errors import SpecError
@@ -30,6 +32,7 @@ from stoker.envs.cluster.live_effects import (
 )
 from stoker.envs.cluster.live_entries import arrive_one, completed_one, failed_one, ready_one
 from stoker.envs.cluster.outcome import Result
+from stoker.envs.cluster.policy_like import BatchedLike, PolicyLike
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.envs.cluster.tables import (
@@ -57,6 +60,7 @@ class LiveEngine:
         rules: event-level choices.
         capacity: requests that the tables hold at first; they grow.
         act: event policy, asked whenever a function becomes idle; it must not raise.
+        batched: asked whenever a batch may start; its `batches` must not raise.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class LiveEngine:
         rules: Rules | None = None,
         capacity: int = 4096,
         act: Callable[[NDArray[np.float32]], IdlePlan] | None = None,
+        batched: BatchedLike | None = None,
     ) -> None:
         names = tuple(f.name for f in cluster.functions)
         for f in cluster.functions:
@@ -85,9 +90,12 @@ class LiveEngine:
         self._arrival = np.zeros(capacity)
         self._function = np.zeros(capacity, np.int32)
         self._inflight: dict[int, list[tuple[int, int]]] = {}
-        self._act = act
+        self._act, self._batched = act, batched
         row = self._row
         row["live"], row["horizon"], row["pause"] = 1, np.inf, act is not None
+        if batched is not None:
+            row["batching"] = 1
+            self._books = Books.empty(1, len(names), True, batched.sizes)
         row["images"] = 0  # no backend parks layers or lends yet
         self._sim.capabilities = Capabilities(targets=False, capacity=False, layers=False)
         self._orders: list[Effect] = []
@@ -190,12 +198,31 @@ class LiveEngine:
         row["now"] = t
 
     def _decide(self) -> bool:
-        """Ask the event policy about the function that has become idle, if one has."""
-        if self._act is None or self._row["pending"] == NONE:
+        """Ask the event policy about what waits for a decision, if anything does."""
+        if self._row["pending"] == NONE:
             return False
+        if self._batched is not None:
+            self._decide_batches(self._batched)
+            return True
+        assert self._act is not None
         observe_rows(self._state.rows, self._sim.pending.books)
         act_rows(self._state.rows, self._act(self._sim.pending.observation).columns)
         return True
+
+    def _decide_batches(self, policy: BatchedLike) -> None:
+        """Ask about one function after the other, as long as a batch may start."""
+        rows, due = self._state.rows, self._books.due
+        while True:
+            ask_live(rows, self._books.columns)
+            if self._row["pending"] == NONE:
+                return
+            actions = np.zeros_like(self._books.room)
+            actions[0, due.function[0]] = policy.batches.decide(self._books.observation, due)[0]
+            obey_live(rows, actions, policy.sizes, policy.wait_share)
+
+    def observe(self, policy: PolicyLike) -> None:
+        """Fill `Snapshot.observation` from now on, if the policy asks for it."""
+        self._sim.observe(policy)
 
     def next_timer(self) -> float:
         """When `advance` is due next; inf if nothing is scheduled."""

@@ -103,6 +103,8 @@ def observe_cluster(r, row):
         disk = link_at(r["link"], n)
         waiting += disk["queued"] if disk["fifo"] else disk["active"]
         slots += disk["slots"]
+    if r["live"]:  # real loads take no link of ours: those under way
+        waiting = max(r["loads_now"] - (slots if link_at(r["link"], 0)["fifo"] else 0), 0)
     row[22] = log_count(waiting / slots, 4.0)
     row[23] = log_count(r["queued"], 8.0)
     row[24] = log_count(r["link_price"], 4.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,18 @@ import pytest
 from stand_ins import TimedBackend
 
 from stoker.baselines.base import Policy
+from stoker.baselines.batch_policy import BatchPolicy
+from stoker.baselines.batched import Batched
+from stoker.baselines.nexus import Nexus
+from stoker.baselines.triton import Triton
 from stoker.envs.cluster.decision import Decision, Snapshot
 from stoker.envs.cluster.live import LiveEngine
-from stoker.envs.cluster.simulation import Simulation
+from stoker.envs.cluster.observe import FEATURES
+from stoker.envs.cluster.observe_all import SLOT
+from stoker.envs.cluster.policy_like import BatchedLike
+from stoker.envs.cluster.simulation import Simulation, simulate
 from stoker.envs.cluster.spec import Cluster, Function, Gpu, Node, Rules
+from stoker.envs.cluster.tick_observer import by_function
 from stoker.envs.workload.workload import Workload
 from stoker.runtime.clock import VirtualClock
 from stoker.runtime.controller import Controller
@@ -93,11 +102,24 @@ class AsSimulated(TimedBackend):
         return super().run(gpu, instance, payloads)
 
 
+async def reach(clock: VirtualClock, until_s: float, policy: Policy) -> None:
+    """Go on to a time; at every tick wait for the policy, which decides on a thread of its own."""
+    while (tick_s := clock.now() // policy.tick_s * policy.tick_s + policy.tick_s) <= until_s:
+        asked = len(policy.seen)
+        await clock.run_until(tick_s)
+        while len(policy.seen) == asked:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+    await clock.run_until(until_s)
+
+
 async def serve(
     spec: Cluster, work: Workload, policy: Policy
 ) -> tuple[LiveEngine, Controller, list[asyncio.Future[Any]]]:
     clock = VirtualClock()
-    engine = LiveEngine(spec, policy.rules, capacity=4)
+    batched = policy if isinstance(policy, BatchedLike) else None
+    engine = LiveEngine(spec, policy.rules, capacity=4, batched=batched)
+    engine.observe(policy)
     names = [f.name for f in spec.functions]
     controller = Controller(
         engine, AsSimulated(clock, spec), names, Guard(policy, spec, budget_s=30.0), clock
@@ -105,9 +127,9 @@ async def serve(
     await controller.start()
     futures = []
     for at_s, fn in zip(work.arrival_s, work.function, strict=True):
-        await clock.run_until(float(at_s))
+        await reach(clock, float(at_s), policy)
         futures.append(controller.request(int(fn), "x"))
-    await clock.run_until(work.horizon_s)
+    await reach(clock, work.horizon_s, policy)
     return engine, controller, futures
 
 
@@ -147,6 +169,65 @@ def test_in_virtual_time_the_runtime_is_the_simulator(policy: Keep) -> None:
     np.testing.assert_array_equal(found.outcome.tier, expected.outcome.tier)
     np.testing.assert_allclose(found.outcome.start_s, expected.outcome.start_s, atol=1e-9)
     np.testing.assert_allclose(found.outcome.finish_s, expected.outcome.finish_s, atol=1e-9)
+    assert found.summary() == pytest.approx(expected.summary(), rel=1e-9, abs=1e-9)
+
+
+def with_targets(slo_s: float) -> Cluster:
+    spec = cluster()
+    return replace(spec, functions=tuple(replace(f, slo_s=slo_s) for f in spec.functions))
+
+
+@pytest.mark.parametrize("batches", [Nexus(), Triton(8, delay=0.3)], ids=["nexus", "triton"])
+def test_under_a_policy_of_batches_the_runtime_is_the_simulator(batches: BatchPolicy) -> None:
+    spec, work = with_targets(0.8), traffic(2, requests=900)
+    (expected,) = simulate(spec, work, Batched(batches))
+    assert expected.counters["drops"] > 0 if isinstance(batches, Nexus) else True
+
+    async def main() -> Any:
+        engine, controller, _ = await serve(spec, work, Batched(batches))
+        assert controller.open_requests == 0
+        return engine.result(work.horizon_s)
+
+    found = asyncio.run(main())
+    np.testing.assert_array_equal(found.outcome.tier, expected.outcome.tier)
+    np.testing.assert_allclose(found.outcome.finish_s, expected.outcome.finish_s, atol=1e-9)
+    assert found.summary() == pytest.approx(expected.summary(), rel=1e-9, abs=1e-9)
+
+
+class Observes(Policy):
+    """Keeps what the observation says has arrived lately."""
+
+    observes, tick_s = True, 5.0
+    seen: list[np.ndarray]
+
+    def reset(self, cluster: Cluster, rows: int) -> None:
+        self.seen = []
+
+    def decide(self, snapshot: Snapshot) -> Decision:
+        self.seen.append(snapshot.observation[0])
+        slots = by_function(snapshot.observation)
+        kept = slots[:, 1:SLOT].sum(axis=1) > np.median(slots[:, 1:SLOT].sum(axis=1))
+        return Decision(keep_alive_s=np.where(kept, np.inf, 0.0)[None])
+
+
+def test_live_and_simulated_observations_are_the_same() -> None:
+    spec, work = with_targets(0.8), traffic(3)
+    simulated, live = Observes(), Observes()
+    (expected,) = simulate(spec, work, simulated)
+
+    async def main() -> Any:
+        engine, _, _ = await serve(spec, work, live)
+        return engine.result(work.horizon_s)
+
+    found = asyncio.run(main())
+    assert len(live.seen) >= len(simulated.seen) == 16
+    names = [name for name, _ in FEATURES]
+    link = 1 + names.index("link_queue")  # real loads are counted from their order on
+    known = np.delete(np.arange(SLOT), link)
+    for ours, theirs in zip(live.seen, simulated.seen, strict=False):
+        ours, theirs = by_function(ours[None]), by_function(theirs[None])
+        np.testing.assert_array_equal(ours[:, known], theirs[:, known])
+        assert (ours[:, link] >= theirs[:, link]).all()
     assert found.summary() == pytest.approx(expected.summary(), rel=1e-9, abs=1e-9)
 
 
