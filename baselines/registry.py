@@ -1,8 +1,9 @@
 """From a name, a config node or a path to a Policy.
 
-Three forms are accepted: a registered name (`hazard`), a dotted class
-(`stoker.baselines.ttl.FixedTtl`), and a class in a file of your own (`path/to/file.py:MyPolicy`);
-a mapping names one of them as `_target_` and gives the arguments beside it.
+Four forms are accepted: a registered name (`hazard`), a dotted class
+(`stoker.baselines.ttl.FixedTtl`), a class in a file of your own (`path/to/file.py:MyPolicy`) and
+the folder of an exported policy (`runs/train/RUN/bundle`); a
+mapping names one of them as `_target_` and gives the arguments beside it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from stoker.baselines.base import Policy
+from stoker.baselines.bundle import MANIFEST
 from stoker.envs.cluster.errors import SpecError
 
 POLICIES = {
@@ -39,7 +41,8 @@ def load_policy(spec: str | Mapping[str, Any], **kwargs: Any) -> Policy:
     """Build a policy.
 
     Args:
-        spec: name, dotted class or `file.py:Class`; or a mapping with `_target_` and arguments.
+        spec: name, dotted class, `file.py:Class` or a bundle's folder; or a mapping with
+            `_target_` and arguments.
         **kwargs: further arguments of the class.
 
     Raises:
@@ -50,6 +53,10 @@ def load_policy(spec: str | Mapping[str, Any], **kwargs: Any) -> Policy:
         if "_target_" not in spec:
             raise SpecError("policy._target_", None, _choices())
         return load_policy(str(spec["_target_"]), **{**arguments, **kwargs})
+    if (Path(spec) / MANIFEST).is_file():
+        from stoker.baselines.bundles import load_bundle
+
+        return load_bundle(spec)
     try:
         policy = _class(spec)(**kwargs)
     except TypeError as error:
@@ -116,4 +123,5 @@ def _policies_in(module: ModuleType) -> list[str]:
 
 
 def _choices() -> str:
-    return f"{' | '.join(POLICIES)} | path/to/file.py:ClassName | package.module.ClassName"
+    yours = "path/to/file.py:ClassName | package.module.ClassName | path/to/bundle"
+    return f"{' | '.join(POLICIES)} | {yours}"

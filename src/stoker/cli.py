@@ -33,12 +33,14 @@ LOADS["export"] = "stoker.agents.export_app"
 EXAMPLES = (
     "stoker simulate policy=hazard workload=synthetic",
     "stoker simulate policy=path/to/my_policy.py:MyPolicy",
+    "stoker simulate policy=runs/train/RUN/bundle",
     "stoker train experiment=quickstart",
     "stoker evaluate --help",
 )
 EXIT_MISTAKE = 2
 TRACEBACK = "STOKER_TRACEBACK"
-POLICY_FILE = re.compile(r"^policy=(?P<target>[^,]+\.py:[A-Za-z_]\w*)$")
+POLICY_FILE = re.compile(r"^policy=(?P<target>[^,]+\.py:[A-Za-z_]\w*|[^,]*/[^,:]*)$")
+"""A class in a file, or the folder of an exported policy."""
 GROUPS_HEAD, SETTINGS_HEAD = "Groups (group=option)", "Settings (a.b=value)"
 """Of the help page in `conf/common.yaml`."""
 GROUP_TAKEN = re.compile(r"^  - (\w+)(?:@[\w.]+)?:", re.MULTILINE)
@@ -126,8 +128,8 @@ def own_groups(command: str, page: str) -> str:
 def rewrite(command: str, args: list[str]) -> list[str]:
     """Turn the few plain words that we accept into Hydra overrides.
 
-    `data fetch NAME` becomes `action=fetch name=NAME`, and a policy given by path becomes the
-    `file` option of its group with that target.
+    `data fetch NAME` becomes `action=fetch name=NAME`, and a policy given by path (a class in
+    a file, or the folder of a bundle) becomes the `file` option of its group with that target.
     """
     if command == "data" and args and args[0] in ("fetch", "list"):
         action, rest = args[0], args[1:]
@@ -136,7 +138,7 @@ def rewrite(command: str, args: list[str]) -> list[str]:
     out: list[str] = []
     for arg in args:
         match = POLICY_FILE.match(arg)
-        if match is None:
+        if match is None or match["target"].endswith(".py"):
             out.append(arg)
             continue
         group, node = ("policy", "policy")

@@ -11,6 +11,7 @@ from commands import composed
 from stoker.agents import evaluate, export_app, tables, train
 from stoker.baselines.bundle import MANIFEST
 from stoker.baselines.bundles import load_bundle
+from stoker.baselines.registry import load_policy
 
 TICKS = (
     "env.traffic.functions=4", "env.traffic.hours=0.5", "agent.total_steps=256", "agent.rows=2",
@@ -44,6 +45,7 @@ def test_train_export_evaluate(name: str, tmp_path: Path) -> None:
     export_app.run(composed("export", f"run={run}", f"output={bundle}"), tmp_path)
     assert json.loads((bundle / MANIFEST).read_text())["sha256"]
     assert type(load_bundle(bundle)) is type(load_bundle(run / "bundle"))
+    assert type(load_policy(str(bundle))) is type(load_bundle(bundle))
     evaluate.run(composed("evaluate", f"learned={bundle}", *JUDGED), judged)
     rows = [row for row in tables.read_rows(judged / "results.parquet") if row["point"] == 0]
     learned, hazard, bound = (
