@@ -85,12 +85,12 @@ class Watch(BaseCallback):
 def run(cfg: DictConfig, folder: Path) -> None:
     """Train, judge against the opponents on episodes of their own, write and show."""
     settings = Settings.of(cfg.agent)
-    model, requests = train(cfg, settings, folder)
-    torch.save(model.policy.state_dict(), folder / "policy.pt")
-    bundle = export(model, cfg, folder)
     nodes = {name: search.published(name) for name in BATCHING}
     if cfg.tuned is not None:
         nodes |= judged.read_tuned(cfg.tuned)
+    model, requests = train(cfg, settings, float(nodes["nexus"]["factor"]), folder)
+    torch.save(model.policy.state_dict(), folder / "policy.pt")
+    bundle = export(model, cfg, folder)
     policies = {name: load_batch_policy(node) for name, node in nodes.items()}
     costs = judge(cfg, {**policies, "learned": BatchBundle(bundle)})
     means = {name: float(cost.mean()) for name, cost in costs.items()}
@@ -120,12 +120,20 @@ def export(model: PPO, cfg: DictConfig, folder: Path) -> Path:
     )  # fmt: skip
 
 
-def train(cfg: DictConfig, settings: Settings, folder: Path) -> tuple[PPO, int]:
-    """Learn on problems of the training seed; also return how many requests that took."""
+def train(cfg: DictConfig, settings: Settings, factor: float, folder: Path) -> tuple[PPO, int]:
+    """Learn on problems of the training seed; also return how many requests that took.
+
+    Args:
+        cfg: nodes `env` and `seed`.
+        settings: how to learn.
+        factor: of Nexus, where learning begins.
+        folder: of the run.
+    """
     torch.set_num_threads(1)
     weights = {name: settings.scale * weight for name, weight in WEIGHTS.items()}
     core = build_rows(cfg.env, settings.rows, weights=weights, copy=False)
-    env, shape = Sb3VecEnv(core), {"net_arch": list(settings.hidden), "sizes": core.sizes.tolist()}
+    env = Sb3VecEnv(core)
+    shape = {"net_arch": list(settings.hidden), "sizes": core.sizes.tolist(), "factor": factor}
     env.seed(int(cfg.seed))
     model = PPO(
         MaskedPolicy, env, **settings.arguments, policy_kwargs=shape, seed=int(cfg.seed),

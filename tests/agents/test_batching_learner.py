@@ -14,13 +14,14 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 
 from stoker.agents import train_batching, tune_batching
-from stoker.agents.masked_policy import NEVER, PRIOR, MaskedPolicy
+from stoker.agents.masked_policy import NEVER, MaskedPolicy
 from stoker.agents.smdp_buffer import SmdpBuffer
 from stoker.baselines import search
 from stoker.baselines.batch_registry import BATCHING, load_batch_policy
+from stoker.baselines.nexus import Nexus
 from stoker.envs.batch_problems import BatchProblems
 from stoker.envs.batching import BatchingFunctionRows
-from stoker.envs.cluster.batching import DROP, RUN
+from stoker.envs.cluster.batching import DROP
 from stoker.envs.cluster.errors import SpecError
 
 SMALL = ("env.problems.requests=30",)
@@ -58,23 +59,25 @@ def test_with_equal_steps_the_buffer_is_that_of_stable_baselines3() -> None:
     assert left.advantages == pytest.approx(right.advantages, rel=1e-6)
 
 
-def test_the_networks_mask_is_the_environments() -> None:
+@pytest.mark.parametrize("factor", [1.0, 2.0, 3.1])
+def test_the_network_has_the_environments_mask_and_begins_as_nexus(factor: float) -> None:
     env = BatchingFunctionRows(16, BatchProblems(requests=60))
     policy = MaskedPolicy(env.single_observation_space, env.single_action_space, lambda _: 1e-3,
-                          net_arch=[8], sizes=env.sizes.tolist())  # fmt: skip
+                          net_arch=[8], sizes=env.sizes.tolist(), factor=factor)  # fmt: skip
+    nexus, apart, refused = Nexus(factor), 0, 0
     observation, _ = env.reset(seed=0)
     env.action_space.seed(0)
-    hopeless = 0
     for _ in range(80):
         logits = policy.get_distribution(torch.as_tensor(observation)).distribution.logits
         legal = env.action_masks()
         assert np.array_equal(logits.detach().numpy() > NEVER / 2.0, legal)
-        rule = policy._rule[:, 0].numpy()
-        lost = env.due.now_s + env.due.alpha_s + env.due.beta_s > env.due.deadline_s[:, 0]
-        hopeless += lost.sum()
-        assert (rule == np.where(lost, DROP, RUN + legal[:, RUN:].sum(axis=1) - 1)).all()
+        expected = nexus.act(env.due)
+        apart += (policy._rule[:, 0].numpy() != expected).sum()
+        apart += (logits.argmax(dim=1).numpy() != expected).sum()
+        refused += (expected == DROP).sum()
         observation, *_ = env.step(env.action_space.sample())
-    assert hopeless > 0 and PRIOR > 0.0
+    assert refused > 0
+    assert apart <= 2  # of 2,560: the observation has seven digits
 
 
 @pytest.mark.parametrize("name", BATCHING)
