@@ -28,8 +28,16 @@ from stoker.envs.cluster.live_effects import (
     Reject,
     Run,
 )
-from stoker.envs.cluster.live_entries import arrive_one, completed_one, failed_one, ready_one
+from stoker.envs.cluster.live_entries import (
+    arrive_one,
+    cancel_one,
+    completed_one,
+    failed_one,
+    ready_one,
+)
+from stoker.envs.cluster.live_rules import switch
 from stoker.envs.cluster.outcome import Result
+from stoker.envs.cluster.recollection import Memory, recall, remember
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.envs.cluster.tables import (
@@ -57,6 +65,7 @@ class LiveEngine:
         rules: event-level choices.
         capacity: requests that the tables hold at first; they grow.
         act: event policy, asked whenever a function becomes idle; it must not raise.
+        residency_s: what has been loaded leaves before so long only if a request needs the memory.
     """
 
     def __init__(
@@ -65,7 +74,10 @@ class LiveEngine:
         rules: Rules | None = None,
         capacity: int = 4096,
         act: Callable[[NDArray[np.float32]], IdlePlan] | None = None,
+        residency_s: float = 0.0,
     ) -> None:
+        if not residency_s >= 0.0:
+            raise SpecError("residency_s", residency_s, "a time >= 0")
         names = tuple(f.name for f in cluster.functions)
         for f in cluster.functions:
             if f.llm is not None:
@@ -88,6 +100,7 @@ class LiveEngine:
         self._act = act
         row = self._row
         row["live"], row["horizon"], row["pause"] = 1, np.inf, act is not None
+        row["residency_s"] = residency_s
         row["images"] = 0  # no backend parks layers or lends yet
         self._sim.capabilities = Capabilities(targets=False, capacity=False, layers=False)
         self._orders: list[Effect] = []
@@ -162,6 +175,28 @@ class LiveEngine:
         self._inflight[instance].remove(batch)
         completed_one(self._state.rows, head, batch[1], t)
         self._decide()
+
+    def cancel(self, t: float, request: int) -> bool:
+        """Take a request out of its queue; False if it stands in none: it runs, or has ended."""
+        self._catch_up(t)
+        return bool(cancel_one(self._state.rows, request, t))
+
+    def follow(self, rules: Rules) -> None:
+        """Evict and plan by other rules from now on; what else they say must stay as it is."""
+        switch(self._sim, rules)
+
+    @property
+    def pending(self) -> int:
+        """The function that the event policy is being asked about; -1 = none."""
+        return int(self._row["pending"])
+
+    def remember(self) -> Memory:
+        """What is known of each function's traffic, and the prices; plain arrays."""
+        return remember(self._state, self._state.workloads[0].names)
+
+    def recall(self, memory: Memory, away_s: float = 0.0) -> None:
+        """Take over what an engine remembered; it stopped `away_s` before this one's time 0."""
+        recall(self._state, self._state.workloads[0].names, memory, away_s)
 
     def failed(self, t: float, instance: int) -> None:
         """A load failed or the worker died: the requests of `instance` fail with it.
