@@ -30,9 +30,18 @@ from stoker.envs.cluster.live_effects import (
     Reject,
     Run,
 )
-from stoker.envs.cluster.live_entries import arrive_one, completed_one, failed_one, ready_one
+from stoker.envs.cluster.live_entries import (
+    arrive_one,
+    cancel_one,
+    completed_one,
+    failed_one,
+    ready_one,
+)
+from stoker.envs.cluster.live_requests import LiveRequests
+from stoker.envs.cluster.live_rules import check_servable, switch
 from stoker.envs.cluster.outcome import Result
 from stoker.envs.cluster.policy_like import BatchedLike, PolicyLike
+from stoker.envs.cluster.recollection import Memory, recall, remember
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.envs.cluster.tables import (
@@ -41,10 +50,8 @@ from stoker.envs.cluster.tables import (
     FETCHING,
     FREE,
     HOST,
-    IN_FLIGHT,
     NONE,
     REMOTE,
-    REQ,
     STARTING,
 )
 from stoker.envs.workload.workload import Workload
@@ -61,6 +68,9 @@ class LiveEngine:
         capacity: requests that the tables hold at first; they grow.
         act: event policy, asked whenever a function becomes idle; it must not raise.
         batched: asked whenever a batch may start; its `batches` must not raise.
+        residency_s: what has been loaded leaves before so long only if a request needs the memory.
+        recycle: forget requests that have ended, for a service that runs on; `result` then knows
+            of the latest alone. Else the tables grow.
     """
 
     def __init__(
@@ -70,36 +80,30 @@ class LiveEngine:
         capacity: int = 4096,
         act: Callable[[NDArray[np.float32]], IdlePlan] | None = None,
         batched: BatchedLike | None = None,
+        residency_s: float = 0.0,
+        recycle: bool = False,
     ) -> None:
+        if not residency_s >= 0.0:
+            raise SpecError("residency_s", residency_s, "a time >= 0")
         names = tuple(f.name for f in cluster.functions)
-        for f in cluster.functions:
-            if f.llm is not None:
-                accepted = "None (on a real backend, which forms its own iterations)"
-                raise SpecError(f"function[{f.name}].llm", f.llm.profile, accepted)
-            if f.gpus > 1:
-                raise SpecError(f"function[{f.name}].gpus", f.gpus, "1 (on a real backend)")
-        for gpu in cluster.gpus:
-            if gpu.sharing not in ("parallel", "exclusive"):
-                accepted = "parallel | exclusive (on a real backend)"
-                raise SpecError("gpu.sharing", gpu.sharing, accepted)
+        check_servable(cluster)
         empty = Workload(np.zeros(0), np.zeros(0, np.int32), names, 1.0, source="live")
         self._sim = Simulation([cluster], [empty], rules)
         self._state = self._sim.state
         self._state.effect = np.zeros((1, EFFECT_BUFFER), EFFECT)
-        self._count = 0
-        self._arrival = np.zeros(capacity)
-        self._function = np.zeros(capacity, np.int32)
-        self._inflight: dict[int, list[tuple[int, int]]] = {}
+        self._inflight: dict[int, list[tuple[int, ...]]] = {}
+        """Requests of the batches that run, by instance."""
         self._act, self._batched = act, batched
         row = self._row
         row["live"], row["horizon"], row["pause"] = 1, np.inf, act is not None
         if batched is not None:
             row["batching"] = 1
             self._books = Books.empty(1, len(names), True, batched.sizes)
+        row["residency_s"] = residency_s
         row["images"] = 0  # no backend parks layers or lends yet
         self._sim.capabilities = Capabilities(targets=False, capacity=False, layers=False)
         self._orders: list[Effect] = []
-        self._resize(capacity)
+        self._requests = LiveRequests(self._state, capacity, recycle)
 
     @property
     def _row(self) -> Any:
@@ -109,18 +113,6 @@ class LiveEngine:
     def capabilities(self) -> Capabilities:
         """What `apply` clips orders to."""
         return self._sim.capabilities
-
-    def _resize(self, capacity: int) -> None:
-        """Give the request tables room for `capacity` requests."""
-        req = np.zeros(capacity, REQ)
-        req["tier"] = IN_FLIGHT
-        req["start"] = req["finish"] = np.nan
-        req[: self._count] = self._state.req[0][: self._count]
-        self._state.req[0] = req
-        self._arrival = np.resize(self._arrival, capacity)
-        self._function = np.resize(self._function, capacity)
-        self._state.live[0] = (self._arrival, self._function)
-        self._state.point()
 
     def _ready_for_one(self) -> None:
         """Make sure that the tables can hold whatever one fact may cause."""
@@ -140,13 +132,10 @@ class LiveEngine:
         """A request for function `fn` has come; return its id. `service_hint` is not used yet."""
         if not 0 <= fn < int(self._row["fns"]):
             raise SpecError("fn", fn, f"0..{int(self._row['fns']) - 1}")
-        if self._count == len(self._arrival):
-            self._resize(2 * self._count)
+        self._requests.make_room()
         self.advance(t)
         self._ready_for_one()
-        q = self._count
-        self._count += 1
-        self._arrival[q], self._function[q] = t, fn
+        q = self._requests.take(t, fn)
         arrive_one(self._state.rows, q, t)
         self._decide()
         return q
@@ -168,8 +157,34 @@ class LiveEngine:
         if batch is None:  # it has failed with its instance meanwhile
             return
         self._inflight[instance].remove(batch)
-        completed_one(self._state.rows, head, batch[1], t)
+        completed_one(self._state.rows, head, len(batch), t)
+        self._requests.end(batch)
         self._decide()
+
+    def cancel(self, t: float, request: int) -> bool:
+        """Take a request out of its queue; False if it stands in none: it runs, or has ended."""
+        self._catch_up(t)
+        left = bool(cancel_one(self._state.rows, request, t))
+        if left:
+            self._requests.end((request,))
+        return left
+
+    def follow(self, rules: Rules) -> None:
+        """Evict and plan by other rules from now on; what else they say must stay as it is."""
+        switch(self._sim, rules)
+
+    @property
+    def pending(self) -> int:
+        """The function that the event policy is being asked about; -1 = none."""
+        return int(self._row["pending"])
+
+    def remember(self) -> Memory:
+        """What is known of each function's traffic, and the prices; plain arrays."""
+        return remember(self._state, self._state.workloads[0].names)
+
+    def recall(self, memory: Memory, away_s: float = 0.0) -> None:
+        """Take over what an engine remembered; it stopped `away_s` before this one's time 0."""
+        recall(self._state, self._state.workloads[0].names, memory, away_s)
 
     def failed(self, t: float, instance: int) -> None:
         """A load failed or the worker died: the requests of `instance` fail with it.
@@ -181,7 +196,8 @@ class LiveEngine:
             return
         self._collect()
         self._orders = [o for o in self._orders if getattr(o, "instance", None) != instance]
-        batches = np.array(self._inflight.pop(instance, []), np.int64).reshape(-1, 2)
+        heads = [(batch[0], len(batch)) for batch in self._inflight.pop(instance, [])]
+        batches = np.array(heads, np.int64).reshape(-1, 2)
         failed_one(self._state.rows, instance, batches, t)
         self._decide()
 
@@ -241,6 +257,7 @@ class LiveEngine:
         """The orders since the last call, in order."""
         self._collect()
         orders, self._orders = self._orders, []
+        self._requests.told()
         return orders
 
     def _collect(self) -> None:
@@ -258,30 +275,26 @@ class LiveEngine:
         if kind == DROP:
             return Drop(inst, fn, gpu, bool(a))
         if kind == RUN:
-            self._inflight.setdefault(inst, []).append((a, b))
             chain = [a]
             for _ in range(b - 1):
                 chain.append(int(self._state.req[0][chain[-1]]["next"]))
+            self._inflight.setdefault(inst, []).append(tuple(chain))
             return Run(inst, fn, gpu, tuple(chain))
         if kind == FETCH_HOST:
             return FetchHost(inst, fn)
         if kind == DROP_HOST:
             return DropHost(fn)
         assert kind == REJECT
+        self._requests.end((a,))
         return Reject(a, b == FAILED)
 
     def result(self, t: float) -> Result:
         """Outcome and bill up to t, in the form of the simulator."""
         self.advance(t)
-        used = slice(0, self._count)
-        names = self._state.workloads[0].names
-        end = max(t, float(self._arrival[used].max(initial=0.0)), 1e-9)
-        seen = Workload(
-            self._arrival[used].copy(), self._function[used].copy(), names, end, source="live"
-        )
+        seen, req = self._requests.workload(self._state.workloads[0].names, t)
         whole, self._state.workloads = self._state.workloads, [seen]
-        req, self._state.req = self._state.req, [self._state.req[0][used]]
+        table, self._state.req = self._state.req, [req]
         try:
             return self._sim.result()
         finally:
-            self._state.workloads, self._state.req = whole, req
+            self._state.workloads, self._state.req = whole, table

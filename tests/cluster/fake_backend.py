@@ -46,10 +46,10 @@ class FakeBackend:
 
     def __init__(
         self, cluster: Cluster, workload: Workload, rules: Rules,
-        fails: Callable[[Any], bool] = never, seed: int = 0,
+        fails: Callable[[Any], bool] = never, seed: int = 0, recycle: bool = False,
     ) -> None:  # fmt: skip
         self.cluster, self.workload = cluster, workload
-        self.engine = LiveEngine(cluster, rules, capacity=4)
+        self.engine = LiveEngine(cluster, rules, capacity=4, recycle=recycle)
         self.now = 0.0
         self.answered: dict[int, str] = {}
         self.ids: dict[int, int] = {}

@@ -15,6 +15,7 @@ from stoker.envs.cluster.live import LiveEngine
 from stoker.envs.cluster.live_effects import Drop, Load, Reject, Run
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Function, Gpu, Link, Node, Rules
+from stoker.envs.workload import Workload
 
 END_S = 60.0
 
@@ -115,7 +116,7 @@ def test_no_request_stays_without_an_answer_when_loads_and_workers_fail(
         now += 1.7
         real.run(now)
         engine = real.engine
-        check_row(engine._sim, 0, (len(real.ids), engine._function))
+        check_row(engine._sim, 0, (len(real.ids), engine._requests.function))
     real.apply(as_decision(orders.last()))
     real.run(5000.0)
     result = real.engine.result(5000.0)
@@ -220,3 +221,25 @@ def test_tables_that_grow_in_mid_flight_keep_arrival_times() -> None:
     assert out.arrival_s == pytest.approx(0.01 * np.arange(600))
     assert np.all(out.tier != 255)
     assert np.all(out.start_s >= out.arrival_s)
+
+
+def test_a_service_that_runs_on_gives_places_out_again() -> None:
+    rng = np.random.default_rng(0)
+    arrival_s = np.cumsum(rng.exponential(0.5, 4000))
+    function = rng.integers(0, 3, 4000).astype(np.int32)
+    work = Workload(arrival_s, function, ("f0", "f1", "f2"), float(arrival_s[-1]) + 100.0)
+    functions = tuple(
+        Function(f"f{k}", 2.0, 2.0, runtime_s=1.03, alpha_s=0.311 + 0.1 * k, beta_s=0.1,
+                 max_batch=4)
+        for k in range(3)
+    )  # fmt: skip
+    spec = Cluster(Node((Gpu(4.0),), host_gib=8.0), functions)
+    kept, recycled = (FakeBackend(spec, work, Rules(), recycle=again) for again in (False, True))
+    for end in (kept, recycled):
+        end.run(work.horizon_s)
+    assert len(kept.engine._requests) == 4000
+    assert len(recycled.engine._requests) < 200
+    assert recycled.answered == kept.answered and len(kept.answered) == 4000
+    ours, theirs = (end.engine.result(work.horizon_s) for end in (recycled, kept))
+    assert ours.bill == theirs.bill
+    assert ours.counters == theirs.counters
