@@ -24,6 +24,7 @@ COMMANDS = {
     "export": "write a trained policy as an ONNX bundle with a manifest",
     "calibrate": "measure load and service times on this machine into a profile",
     "replay": "send a slice of a trace to real models under a policy",
+    "soak": "load real models for minutes while things go wrong, and account for every request",
     "bench": "measure the speed budgets, with peers in the same run",
     "data": "fetch or list public traces (`stoker data fetch NAME`)",
     "demo": "calibrate, train, judge, export and replay, end to end",
