@@ -79,7 +79,7 @@ class _VirtualTimer:
 
 
 class VirtualClock:
-    """Time that moves only when `run_until` says so; ties in the order in which they were set."""
+    """Time that moves only by `run_until` and `stall`; ties in the order in which they were set."""
 
     def __init__(self) -> None:
         self._now_s = 0.0
@@ -95,6 +95,10 @@ class VirtualClock:
         timer = _VirtualTimer(callback)
         heapq.heappush(self._timers, (max(at_s, self._now_s), next(self._sequence), timer))
         return timer
+
+    def stall(self, seconds: float) -> None:
+        """Let time pass while nothing happens, as if the process had been stopped."""
+        self._now_s += seconds
 
     async def run_until(self, end_s: float) -> None:
         """Let time pass, and whatever becomes due in it happen."""

@@ -1,8 +1,8 @@
 """Stands between an event policy and the planner, which asks it in the middle of a step.
 
-The policy runs on a thread of its own and has a time budget; late, raising or senseless, it is
-replaced by the heuristic that the event rules rest on, and the reason is counted.  `act` never
-raises.
+The policy runs on a thread of its own and has a time budget; late, raising, senseless or asked
+about what it has never seen, it is replaced by the heuristic that the event rules rest on, and the
+reason is counted.  `act` never raises.
 
 Shapes: N decisions, K features, E experts.  Units: seconds.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
@@ -22,16 +23,21 @@ from stoker.envs.cluster.decision import IdlePlan
 from stoker.envs.cluster.observe import K
 from stoker.envs.cluster.tables import EXPERTS
 from stoker.envs.function_view import VARIANTS, own_history
-from stoker.runtime.counts import GuardCounts
+from stoker.runtime.breaker import TRIAL
+from stoker.runtime.decision_log import DecisionLog
+from stoker.runtime.guard_settings import CANARY, SHADOW
+from stoker.runtime.seen import Seen
+from stoker.runtime.steering import Mask, Steering
 
-FALLBACK = "HazardIndex"
-"""What the plan of `heuristic` amounts to."""
 MIX_TOLERANCE = 1e-3
+KEPT_OBSERVATIONS = 256
+"""Of the last decisions: a policy that is to take over is asked about them first."""
 Act = Callable[[NDArray[np.float32]], IdlePlan]
+Whose = Callable[[], NDArray[np.int64]]
 
 
 def heuristic(observation: NDArray[np.float32]) -> IdlePlan:
-    """Leave the hazard index as it is. Shape: (N, K)."""
+    """Leave the hazard index as it is. Shape: (N, K)"""
     n = len(observation)
     return IdlePlan(own_history(observation), np.ones(n), np.zeros(n, np.int64))
 
@@ -53,39 +59,73 @@ class EventGuard:
 
     Args:
         act: the policy's; asked once at the start, to load and compile what it needs.
-        counts: where to book.
-        budget_s: time for one decision; the planner waits for it.
-        first_budget_s: time for the call at the start.
+        steering: who is at the helm.
+        seen: the observations of its training; None = not known.
+        log: of the decisions, or None.
     """
 
     def __init__(
-        self, act: Act, counts: GuardCounts, budget_s: float, first_budget_s: float
+        self, act: Act, steering: Steering, seen: Seen | None, log: DecisionLog | None = None
     ) -> None:
-        self.counts = counts
-        self._budget_s = budget_s
+        self.whose: Whose = lambda: np.zeros(1, np.int64)
+        """The functions that the planner asks about."""
+        self.kept: deque[NDArray[np.float32]] = deque(maxlen=KEPT_OBSERVATIONS)
+        self._steering, self._log = steering, log
+        self.take(act, seen)
+
+    def take(self, act: Act, seen: Seen | None) -> None:
+        """Ask this policy from now on."""
+        self._seen = seen
         self._overdue: _Question | None = None
         self._questions: SimpleQueue[_Question | None] = SimpleQueue()
-        thread = threading.Thread(target=_serve, args=(act, self._questions), daemon=True)
-        thread.start()
-        self._ask(np.zeros((1, K), np.float32), first_budget_s)
+        orders = (act, self._questions)
+        threading.Thread(target=_serve, args=orders, daemon=True).start()
+        self._ask(np.zeros((1, K), np.float32), self._steering.settings.first_budget_s)
 
     def close(self) -> None:
         """Let the policy's thread end."""
         self._questions.put(None)
 
     def act(self, observation: NDArray[np.float32]) -> IdlePlan:
-        """Return the policy's plan, or the heuristic's. Shape: (N, K)."""
-        self.counts.events += 1
-        began = time.perf_counter()
+        """Return the policy's plan where it steers, else the heuristic's. Shape: (N, K)"""
+        steering = self._steering
+        steering.counts.events += 1
         # The planner reuses the array: a policy that is late must not see it change.
-        plan, reason = self._ask(observation.copy(), self._budget_s)
-        reason = reason or fault(plan, len(observation))
-        if reason:
-            self.counts.fallbacks[reason] += 1
-            return heuristic(observation)
-        self.counts.seconds.append(time.perf_counter() - began)
-        chosen: IdlePlan = plan
+        observation, functions = observation.copy(), self.whose()
+        steers, mine = steering.steers, steering.chosen[functions]
+        why = CANARY if steering.canary and not mine.any() else steering.refusal()
+        plan, seconds = None, 0.0
+        if not why:
+            plan, why, seconds = self._consult(observation)
+        # A trial is only listened to: the rules in force are still the fallback's.
+        mine = mine & (not why and steers)
+        usual = heuristic(observation)
+        chosen = _blend(mine, plan, usual) if plan is not None else usual
+        if self._log is not None:
+            aside = SHADOW if steering.shadow else CANARY if steers else TRIAL
+            why = why or ("" if mine.all() else aside)
+            self._log.events(steering, functions, observation, (plan, usual), mine, why, seconds)
         return chosen
+
+    def _consult(self, observation: NDArray[np.float32]) -> tuple[IdlePlan | None, str, float]:
+        """Return the policy's plan, why it is of no use, and how long it took."""
+        steering = self._steering
+        began = time.perf_counter()
+        plan, reason = None, ""
+        if self._seen is not None:
+            share = float(self._seen.outside(observation).max())
+            reason = "unseen" if share > steering.settings.max_unseen else ""
+        if not reason:
+            plan, reason = self._ask(observation, steering.settings.event_budget_s)
+            reason = reason or fault(plan, len(observation))
+        seconds = time.perf_counter() - began
+        self.kept.extend(observation)
+        if reason:
+            steering.bad(reason)
+            return None, reason, seconds
+        steering.good()
+        steering.counts.seconds.append(seconds)
+        return plan, "", seconds
 
     def _ask(self, observation: NDArray[np.float32], budget_s: float) -> tuple[Any, str]:
         if self._overdue is not None and not self._overdue.done.is_set():
@@ -96,9 +136,21 @@ class EventGuard:
             self._overdue = question
             return None, "slow"
         if question.error is not None:
-            self.counts.last_error = f"{type(question.error).__name__}: {question.error}"
+            error = question.error
+            self._steering.counts.last_error = f"{type(error).__name__}: {error}"
             return None, "raised"
         return question.plan, ""
+
+
+def _blend(mine: Mask, plan: IdlePlan, usual: IdlePlan) -> IdlePlan:
+    """The plan for the functions of the mask, the usual one for the others. Shape: (N,)"""
+    if mine.all():
+        return plan
+    return IdlePlan(
+        np.where(mine[:, None], plan.mix, usual.mix),
+        np.where(mine, plan.multiplier, usual.multiplier),
+        np.where(mine, plan.variant, usual.variant),
+    )
 
 
 def fault(plan: object, n: int) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from stoker.envs.cluster.decision import Decision, Snapshot
 from stoker.envs.cluster.live import LiveEngine
 from stoker.envs.cluster.live_effects import Effect, Load
+from stoker.envs.cluster.recollection import Memory
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.runtime.event_guard import heuristic
 
@@ -46,6 +47,27 @@ class Planner(Protocol):
         """Time of the next timer; inf = none."""
         ...
 
+    def cancel(self, t: float, request: int) -> bool:
+        """Take a request out of its queue; False if it stands in none."""
+        ...
+
+    def follow(self, rules: Rules) -> None:
+        """Evict and plan by other rules from now on."""
+        ...
+
+    @property
+    def pending(self) -> int:
+        """The function that an event policy is being asked about."""
+        ...
+
+    def remember(self) -> Memory:
+        """What is known of the traffic, as plain arrays."""
+        ...
+
+    def recall(self, memory: Memory, away_s: float = 0.0) -> None:
+        """Take over what a planner remembered `away_s` ago."""
+        ...
+
     def apply(self, decision: Decision) -> None:
         """Take over standing orders."""
         ...
@@ -74,6 +96,8 @@ def warm_up(cluster: Cluster, rules: Rules, events: bool = False) -> None:
     engine.ready(1.0, loads[0].instance)
     engine.effects()
     engine.completed(2.0, head)
+    engine.cancel(2.0, head)
+    engine.follow(rules)
     engine.failed(3.0, loads[0].instance)
     engine.snapshot()
     engine.result(4.0)

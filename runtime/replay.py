@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,15 +27,19 @@ from stoker.runtime.backend import Backend, Ledger, TorchBackend
 from stoker.runtime.catalog import Deployment
 from stoker.runtime.clock import RealClock
 from stoker.runtime.controller import Controller
+from stoker.runtime.controller_settings import ControllerSettings
 from stoker.runtime.counts import GuardCounts
+from stoker.runtime.decision_log import DecisionLog
 from stoker.runtime.digits import sample_payload
 from stoker.runtime.guard import Guard
+from stoker.runtime.guard_settings import GuardSettings
 from stoker.runtime.planner import warm_up
 from stoker.runtime.requests import Answer, RequestFailed, Statistics
 
 DRAIN_S = 30.0
 """Time after the horizon in which open requests may still end; then they fail."""
 QUANTILES = (50, 95, 99)
+REFUSED = ("rejected", "overflow", "expired")
 PAYLOADS = 64
 """Different payloads a function; requests take them in turn."""
 
@@ -72,6 +77,8 @@ class ReplayResult:
             "ledger_gap_bytes": float(self.ledger_gap_bytes),
             "decisions": float(self.guard.decisions + self.guard.events),
             "fallbacks": float(sum(self.guard.fallbacks.values())),
+            "trips": float(self.guard.trips),
+            "refused": float(sum(self.statistics.counts[kind] for kind in REFUSED)),
             "send_lag_p99_s": _quantile(self.send_lag_s, 99),
             "overhead_p50_s": float(np.percentile(overhead, 50)),
             "overhead_p99_s": float(np.percentile(overhead, 99)),
@@ -98,7 +105,9 @@ def replay(
     cold_disk: bool = True,
     device: str = "cpu",
     fallback: Policy | None = None,
-    budget_s: float = 0.1,
+    guard: GuardSettings | None = None,
+    settings: ControllerSettings | None = None,
+    log: str | Path | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> ReplayResult:
@@ -113,7 +122,9 @@ def replay(
         cold_disk: as in calibration.
         device: cpu, or cuda.
         fallback: see Guard.
-        budget_s: see Guard.
+        guard: how far the policy is trusted.
+        settings: of queues and deadlines.
+        log: folder for the decisions; None = they are not logged.
         seed: of the payloads.
         progress: told about once a second.
 
@@ -125,12 +136,19 @@ def replay(
         sizes = [round(gpu.memory_gib * GIB) for gpu in cluster.node.gpus]
         host = round(cluster.node.host_gib * GIB)
         backend = TorchBackend(deployments, sizes, host, device, cold_disk=cold_disk)
-    guard = Guard(policy, cluster, fallback, budget_s)
-    session = _Session(cluster, workload, tuple(deployments), backend, guard, seed, progress)
+    settings = settings or ControllerSettings()
+    decisions = DecisionLog(log, [f.name for f in cluster.functions]) if log is not None else None
     try:
-        return asyncio.run(session.play())
+        guarded = Guard(policy, cluster, fallback, guard, decisions)
+        session = _Session(cluster, workload, deployments, backend, guarded, settings)
+        session.use(np.random.default_rng(seed), progress)
+        try:
+            return asyncio.run(session.play())
+        finally:
+            guarded.close()
     finally:
-        guard.close()
+        if decisions is not None:
+            decisions.close()
 
 
 def _check(cluster: Cluster, workload: Workload, deployments: Sequence[Deployment]) -> None:
@@ -148,32 +166,39 @@ class _Session:
         self,
         cluster: Cluster,
         workload: Workload,
-        deployments: tuple[Deployment, ...],
+        deployments: Sequence[Deployment],
         backend: Backend,
         guard: Guard,
-        seed: int,
-        progress: Progress | None,
+        settings: ControllerSettings,
     ) -> None:
         self.workload, self.backend, self.guard = workload, backend, guard
+        self.settings = settings
         self.engine = LiveEngine(
-            cluster, guard.policy.rules, capacity=len(workload) + 1, act=guard.act
-        )
-        self.cluster = cluster
+            cluster, guard.rules, capacity=len(workload) + 1, act=guard.act,
+            residency_s=settings.residency_s,
+        )  # fmt: skip
+        self.cluster, self.deployments = cluster, tuple(deployments)
         self.names = [f.name for f in cluster.functions]
-        self.progress = progress
         self.send_lag_s = np.zeros(len(workload))
-        rng = np.random.default_rng(seed)
+        self.payloads: list[list[Any]] = []
+        self.progress: Progress | None = None
+
+    def use(self, rng: np.random.Generator, progress: Progress | None) -> None:
+        """Draw the payloads, and say to whom to tell how far it has come."""
+        self.progress = progress
         self.payloads = [
             [sample_payload(d.model.architecture, rng) for _ in range(PAYLOADS)]
-            for d in deployments
+            for d in self.deployments
         ]
 
     async def play(self) -> ReplayResult:
         await self.backend.start()
         events = self.guard.act is not None
-        await asyncio.to_thread(warm_up, self.cluster, self.guard.policy.rules, events)
+        await asyncio.to_thread(warm_up, self.cluster, self.guard.rules, events)
         clock = RealClock()
-        controller = Controller(self.engine, self.backend, self.names, self.guard, clock)
+        controller = Controller(
+            self.engine, self.backend, self.names, self.guard, clock, self.settings
+        )
         try:
             await controller.start(start_backend=False)
             futures = await self._send(controller, clock)

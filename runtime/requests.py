@@ -6,10 +6,13 @@ Units: seconds.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+from stoker.runtime.clock import Timer
 
 KEPT_TIMES = 100_000
 
@@ -46,8 +49,10 @@ class Statistics:
     """Counts and times since the start."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """requests, served, failed, rejected, loads_disk, loads_host, loads_remote, drops, batches,
-    lost_instances, load_errors, batch_errors, order_errors."""
+    """requests; how they ended: served, failed, rejected (by the policy), overflow (queue full),
+    expired (deadline passed in the queue), cancelled (the client went away); and loads_disk,
+    loads_host, loads_remote, drops, batches, lost_instances, load_errors, batch_errors,
+    order_errors."""
     load_s: dict[str, deque[float]] = field(
         default_factory=lambda: {tier: deque(maxlen=KEPT_TIMES) for tier in LOADED_FROM}
     )
@@ -63,15 +68,27 @@ class PendingRequest:
     payload: Any
     arrival_s: float
     future: asyncio.Future[Answer]
+    started: bool = False
+    """Whether it has left its queue."""
+    alarm: Timer | None = None
+    """Of its deadline."""
+
+
+ENDS = ("served", "failed", "rejected", "overflow", "expired", "cancelled")
+"""Every request ends in one of these ways."""
+Ended = Callable[[int, float], None]
+"""Called with a function and the latency of a request of it; inf = it was refused or has failed."""
 
 
 class OpenRequests:
     """The requests that have not ended, by the planner's number; each ends exactly once."""
 
-    def __init__(self, names: tuple[str, ...], statistics: Statistics) -> None:
+    def __init__(self, names: tuple[str, ...], statistics: Statistics, ended: Ended) -> None:
         self._names = names
         self._counts = statistics.counts
+        self._ended = ended
         self._open: dict[int, PendingRequest] = {}
+        self._waiting: Counter[int] = Counter()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -82,24 +99,56 @@ class OpenRequests:
     def __getitem__(self, number: int) -> PendingRequest:
         return self._open[number]
 
+    def waiting(self, fn: int) -> int:
+        """Requests of a function that stand in its queue."""
+        return self._waiting[fn]
+
     def add(self, number: int, request: PendingRequest) -> None:
         """Take a request in."""
         self._open[number] = request
+        self._waiting[request.fn] += 1
 
-    def payloads(self, numbers: Iterable[int]) -> list[Any]:
-        """Return the payloads of those that are open."""
-        return [self._open[n].payload for n in numbers if n in self._open]
+    def refuse(self, request: PendingRequest, reason: str, kind: str) -> None:
+        """End a request that has never been taken in."""
+        self._fail(request, reason, kind)
+
+    def begin(self, numbers: Iterable[int]) -> list[Any]:
+        """Take requests out of their queues for good; return the payloads of those still open."""
+        payloads = []
+        for number in numbers:
+            if (request := self._open.get(number)) is not None:
+                payloads.append(request.payload)
+                self._leave_queue(request)
+        return payloads
+
+    def _leave_queue(self, request: PendingRequest) -> None:
+        if request.started:
+            return
+        request.started = True
+        self._waiting[request.fn] -= 1
+        if request.alarm is not None:
+            request.alarm.cancel()
+
+    def _pop(self, number: int) -> PendingRequest | None:
+        request = self._open.pop(number, None)
+        if request is not None:
+            self._leave_queue(request)
+        return request
 
     def fail(self, number: int, reason: str, kind: str = "failed") -> None:
         """End a request without an answer."""
-        request = self._open.pop(number, None)
-        if request is None:
+        if (request := self._pop(number)) is not None:
+            self._fail(request, reason, kind)
+
+    def _fail(self, request: PendingRequest, reason: str, kind: str) -> None:
+        if request.future.cancelled():
+            self._counts["cancelled"] += 1
             return
         self._counts[kind] += 1
-        if not request.future.done():
-            request.future.set_exception(RequestFailed(self._names[request.fn], reason))
-            # A client that went away does not fetch it: that is no fault to report.
-            request.future.exception()
+        self._ended(request.fn, math.inf)
+        request.future.set_exception(RequestFailed(self._names[request.fn], reason))
+        # A client that does not look is no fault to report.
+        request.future.exception()
 
     def fail_all(self, reason: str) -> None:
         """End every request without an answer."""
@@ -110,12 +159,16 @@ class OpenRequests:
         self, numbers: Iterable[int], outputs: list[Any], start_s: float, finish_s: float,
         service_s: float,
     ) -> None:  # fmt: skip
-        """End the requests of one batch with their outputs."""
+        """End the requests of one batch with their outputs; those of clients gone are let go."""
         served = [n for n in numbers if n in self._open]
         for number, output in zip(served, outputs, strict=True):
-            request = self._open.pop(number)
+            request = self._pop(number)
+            assert request is not None
+            if request.future.cancelled():
+                self._counts["cancelled"] += 1
+                continue
             self._counts["served"] += 1
-            if not request.future.done():
-                request.future.set_result(
-                    Answer(output, request.arrival_s, start_s, finish_s, len(served), service_s)
-                )
+            self._ended(request.fn, finish_s - request.arrival_s)
+            request.future.set_result(
+                Answer(output, request.arrival_s, start_s, finish_s, len(served), service_s)
+            )

@@ -155,6 +155,15 @@ def _evict_heap(r, g, target, t):
 
 
 @njit
+def _stays(r, g, f, t, limit):
+    """Whether the idle instance of f on GPU g is too young to leave for a load ahead of demand."""
+    if r["residency_s"] == 0.0 or limit == math.inf:
+        return False
+    i = idle_on(r, f, g)
+    return i != NONE and t < inst_at(r["inst"], i)["ready_t"] + r["residency_s"]
+
+
+@njit
 def _scan(r, g, t, limit):
     """The idle function of least index below `limit` on GPU g, or NONE, and its index.
 
@@ -165,7 +174,7 @@ def _scan(r, g, t, limit):
     for k in range(gpu_at(r["gpu"], g)["listed"]):
         place = place_of(r, g, k)
         s = _score(r, place, t)
-        if s < least:
+        if s < least and not _stays(r, g, place["fn"], t, limit):
             least = s
             best = place["fn"]
     if best == NONE and limit == math.inf:
@@ -188,7 +197,7 @@ def evictable_below(r, g, t, limit):
     total = 0
     for k in range(gpu_at(r["gpu"], g)["listed"]):
         place = place_of(r, g, k)
-        if index_is_below(r, place, t, limit):
+        if index_is_below(r, place, t, limit) and not _stays(r, g, place["fn"], t, limit):
             f = place["fn"]
             fn = fn_at(r["fn"], f)
             total += slot_of(r, g, f)["idle"] * (fn["bytes"] - fn["shared"])

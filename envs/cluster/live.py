@@ -18,32 +18,29 @@ from stoker.envs.cluster import engine
 from stoker.envs.cluster.batch_due import Books
 from stoker.envs.cluster.batching import ask_live, obey_live
 from stoker.envs.cluster.decision import Capabilities, Decision, IdlePlan, Snapshot
-from stoker.envs.cluster.effects import DROP, DROP_HOST, FETCH_HOST, LOAD, REJECT, RUN
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.idle import act_rows, observe_rows
-from stoker.envs.cluster.live_effects import (
-    Drop,
-    DropHost,
-    Effect,
-    FetchHost,
-    Load,
-    Reject,
-    Run,
+from stoker.envs.cluster.live_check import check_live
+from stoker.envs.cluster.live_effects import Effect, Run, decode
+from stoker.envs.cluster.live_entries import (
+    arrive_one,
+    cancel_one,
+    completed_one,
+    failed_one,
+    ready_one,
 )
-from stoker.envs.cluster.live_entries import arrive_one, completed_one, failed_one, ready_one
+from stoker.envs.cluster.live_rules import switch
 from stoker.envs.cluster.outcome import Result
 from stoker.envs.cluster.policy_like import BatchedLike, PolicyLike
+from stoker.envs.cluster.recollection import Memory, recall, remember
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.envs.cluster.tables import (
     EFFECT,
-    FAILED,
     FETCHING,
     FREE,
-    HOST,
     IN_FLIGHT,
     NONE,
-    REMOTE,
     REQ,
     STARTING,
 )
@@ -61,6 +58,7 @@ class LiveEngine:
         capacity: requests that the tables hold at first; they grow.
         act: event policy, asked whenever a function becomes idle; it must not raise.
         batched: asked whenever a batch may start; its `batches` must not raise.
+        residency_s: what has been loaded leaves before so long only if a request needs the memory.
     """
 
     def __init__(
@@ -70,18 +68,10 @@ class LiveEngine:
         capacity: int = 4096,
         act: Callable[[NDArray[np.float32]], IdlePlan] | None = None,
         batched: BatchedLike | None = None,
+        residency_s: float = 0.0,
     ) -> None:
+        check_live(cluster, residency_s)
         names = tuple(f.name for f in cluster.functions)
-        for f in cluster.functions:
-            if f.llm is not None:
-                accepted = "None (on a real backend, which forms its own iterations)"
-                raise SpecError(f"function[{f.name}].llm", f.llm.profile, accepted)
-            if f.gpus > 1:
-                raise SpecError(f"function[{f.name}].gpus", f.gpus, "1 (on a real backend)")
-        for gpu in cluster.gpus:
-            if gpu.sharing not in ("parallel", "exclusive"):
-                accepted = "parallel | exclusive (on a real backend)"
-                raise SpecError("gpu.sharing", gpu.sharing, accepted)
         empty = Workload(np.zeros(0), np.zeros(0, np.int32), names, 1.0, source="live")
         self._sim = Simulation([cluster], [empty], rules)
         self._state = self._sim.state
@@ -96,6 +86,7 @@ class LiveEngine:
         if batched is not None:
             row["batching"] = 1
             self._books = Books.empty(1, len(names), True, batched.sizes)
+        row["residency_s"] = residency_s
         row["images"] = 0  # no backend parks layers or lends yet
         self._sim.capabilities = Capabilities(targets=False, capacity=False, layers=False)
         self._orders: list[Effect] = []
@@ -170,6 +161,28 @@ class LiveEngine:
         self._inflight[instance].remove(batch)
         completed_one(self._state.rows, head, batch[1], t)
         self._decide()
+
+    def cancel(self, t: float, request: int) -> bool:
+        """Take a request out of its queue; False if it stands in none: it runs, or has ended."""
+        self._catch_up(t)
+        return bool(cancel_one(self._state.rows, request, t))
+
+    def follow(self, rules: Rules) -> None:
+        """Evict and plan by other rules from now on; what else they say must stay as it is."""
+        switch(self._sim, rules)
+
+    @property
+    def pending(self) -> int:
+        """The function that the event policy is being asked about; -1 = none."""
+        return int(self._row["pending"])
+
+    def remember(self) -> Memory:
+        """What is known of each function's traffic, and the prices; plain arrays."""
+        return remember(self._state, self._state.workloads[0].names)
+
+    def recall(self, memory: Memory, away_s: float = 0.0) -> None:
+        """Take over what an engine remembered; it stopped `away_s` before this one's time 0."""
+        recall(self._state, self._state.workloads[0].names, memory, away_s)
 
     def failed(self, t: float, instance: int) -> None:
         """A load failed or the worker died: the requests of `instance` fail with it.
@@ -251,24 +264,12 @@ class LiveEngine:
         self._row["effects"] = 0
         self._orders += [self._decode(e) for e in self._state.effect[0, :n].tolist()]
 
-    def _decode(self, e: tuple[int, ...]) -> Effect:
-        kind, inst, fn, gpu, a, b = e
-        if kind == LOAD:
-            return Load(inst, fn, gpu, {HOST: "host", REMOTE: "remote"}.get(a, "disk"))
-        if kind == DROP:
-            return Drop(inst, fn, gpu, bool(a))
-        if kind == RUN:
-            self._inflight.setdefault(inst, []).append((a, b))
-            chain = [a]
-            for _ in range(b - 1):
-                chain.append(int(self._state.req[0][chain[-1]]["next"]))
-            return Run(inst, fn, gpu, tuple(chain))
-        if kind == FETCH_HOST:
-            return FetchHost(inst, fn)
-        if kind == DROP_HOST:
-            return DropHost(fn)
-        assert kind == REJECT
-        return Reject(a, b == FAILED)
+    def _decode(self, record: tuple[int, ...]) -> Effect:
+        order = decode(record, self._state.req[0]["next"])
+        if isinstance(order, Run):
+            batch = (order.requests[0], len(order.requests))
+            self._inflight.setdefault(order.instance, []).append(batch)
+        return order
 
     def result(self, t: float) -> Result:
         """Outcome and bill up to t, in the form of the simulator."""

@@ -8,10 +8,12 @@ from stoker.envs.cluster.engine import alive
 from stoker.envs.cluster.exclusive import unqueue
 from stoker.envs.cluster.instances import lose_instance
 from stoker.envs.cluster.jit import entry, njit
-from stoker.envs.cluster.requests import dequeue
+from stoker.envs.cluster.order import rescore
+from stoker.envs.cluster.requests import dequeue, function_of
 from stoker.envs.cluster.scaling import serve_waiting, wait_for_memory
 from stoker.envs.cluster.service import arrive, complete, serve_gpu
 from stoker.envs.cluster.tables import (
+    DROPPED,
     FAILED,
     NONE,
     READY,
@@ -40,7 +42,11 @@ def arrive_one(rows, q, t):
 def ready_one(rows, i, t):
     """The load of instance i has finished."""
     r = rows[0]
-    alive(r, i, _at(r, t))
+    inst = inst_at(r["inst"], i)
+    t = _at(r, t)
+    if inst["state"] == STARTING:
+        inst["keep_until"] = max(inst["keep_until"], t + r["residency_s"])
+    alive(r, i, t)
     serve_waiting(r, r["now"])
 
 
@@ -50,6 +56,38 @@ def completed_one(rows, head, n, t):
     r = rows[0]
     complete(r, head, n, _at(r, t))
     serve_waiting(r, r["now"])
+
+
+@entry
+def cancel_one(rows, q, t):
+    """Nobody waits for request q any more: it leaves its queue. Return whether it stood in one."""
+    r = rows[0]
+    f = function_of(r, q)
+    fn = fn_at(r["fn"], f)
+    before, at = NONE, fn["q_head"]
+    for _ in range(fn["queued"]):
+        if at == q:
+            break
+        before, at = at, req_at(r["req"], at)["next"]
+    if fn["queued"] == 0 or at != q:
+        return False
+    t = _at(r, t)
+    req = req_at(r["req"], q)
+    if before == NONE:
+        dequeue(r, f)
+    else:
+        req_at(r["req"], before)["next"] = req["next"]
+        if fn["q_tail"] == q:
+            fn["q_tail"] = before
+        fn["queued"] -= 1
+        r["queued"] -= 1
+    req["tier"], req["finish"] = DROPPED, t
+    r["drops"] += 1
+    fn["acc_drops"] += 1
+    if fn["inflight"] == 0 and fn["queued"] == 0:
+        fn["last_idle"] = t
+        rescore(r, f)
+    return True
 
 
 @njit

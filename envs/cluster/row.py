@@ -62,6 +62,8 @@ ROW = np.dtype(
         ("batching", "i8"),
         # LLM functions: how many, first free replica, address of the replicas' code
         ("llms", "i8"), ("lane_free", "i8"), ("turn", "i8"),
+        # on a real backend: what has been loaded stays so long, unless a request needs the memory
+        ("residency_s", "f8"),
     ],
     align=True,
 )  # fmt: skip

@@ -11,6 +11,8 @@ import numpy as np
 
 from stoker.envs.cluster.decision import Capabilities, Decision, Snapshot
 from stoker.envs.cluster.live_effects import Drop, Effect, Load, Reject, Run
+from stoker.envs.cluster.recollection import Memory
+from stoker.envs.cluster.spec import Rules
 from stoker.runtime.clock import VirtualClock
 from stoker.runtime.messages import Reply
 from stoker.runtime.process import OrderFailed, WorkerDied
@@ -27,6 +29,8 @@ class OneInstance:
         self.batches: dict[int, tuple[int, tuple[int, ...]]] = {}
         self.wanted: list[Effect] = []
         self.applied: list[Decision] = []
+        self.followed: list[Rules] = []
+        self.recalled: list[tuple[Memory, float]] = []
         self.numbers = 0
         self.instances = 0
         self.of: dict[int, int] = {}
@@ -51,6 +55,25 @@ class OneInstance:
             self.state[instance] = "busy"
             self.batches[requests[0]] = (instance, requests)
             self.wanted.append(Run(instance, fn, 0, requests))
+
+    def cancel(self, t: float, request: int) -> bool:
+        queue = next((q for q in self.queues if request in q), None)
+        if queue is not None:
+            queue.remove(request)
+        return queue is not None
+
+    def follow(self, rules: Rules) -> None:
+        self.followed.append(rules)
+
+    @property
+    def pending(self) -> int:
+        return -1
+
+    def remember(self) -> Memory:
+        return {"instances": np.array(self.instances)}
+
+    def recall(self, memory: Memory, away_s: float = 0.0) -> None:
+        self.recalled.append((memory, away_s))
 
     def ready(self, t: float, instance: int) -> None:
         self._idle(t, instance)

@@ -28,6 +28,7 @@ from stoker.envs.workload.workload import Workload
 from stoker.runtime.clock import VirtualClock
 from stoker.runtime.controller import Controller
 from stoker.runtime.guard import Guard
+from stoker.runtime.guard_settings import GuardSettings
 from stoker.runtime.messages import Reply
 from stoker.runtime.requests import RequestFailed
 
@@ -122,7 +123,11 @@ async def serve(
     engine.observe(policy)
     names = [f.name for f in spec.functions]
     controller = Controller(
-        engine, AsSimulated(clock, spec), names, Guard(policy, spec, budget_s=30.0), clock
+        engine,
+        AsSimulated(clock, spec),
+        names,
+        Guard(policy, spec, settings=GuardSettings(budget_s=30.0)),
+        clock,
     )
     await controller.start()
     futures = []
