@@ -60,8 +60,8 @@ class Planner(Protocol):
         """The function that an event policy is being asked about."""
         ...
 
-    def remember(self) -> Memory:
-        """What is known of the traffic, as plain arrays."""
+    def remember(self, t: float) -> Memory:
+        """What is known of the traffic at t, as plain arrays."""
         ...
 
     def recall(self, memory: Memory, away_s: float = 0.0) -> None:

@@ -176,8 +176,9 @@ class LiveEngine:
         """The function that the event policy is being asked about; -1 = none."""
         return int(self._row["pending"])
 
-    def remember(self) -> Memory:
-        """What is known of each function's traffic, and the prices; plain arrays."""
+    def remember(self, t: float) -> Memory:
+        """What is known at t of each function's traffic, and the prices; plain arrays."""
+        self.advance(t)
         return remember(self._state, self._state.workloads[0].names)
 
     def recall(self, memory: Memory, away_s: float = 0.0) -> None:

@@ -69,7 +69,7 @@ class OneInstance:
     def pending(self) -> int:
         return -1
 
-    def remember(self) -> Memory:
+    def remember(self, t: float) -> Memory:
         return {"instances": np.array(self.instances)}
 
     def recall(self, memory: Memory, away_s: float = 0.0) -> None:
