@@ -170,7 +170,7 @@ class Scenario:
             self.clock.stall(float(self.rng.uniform(1.0, 90.0)))
 
     def _check(self) -> None:
-        """What the backend holds is what the planner believes, less loads put off after a failure."""
+        """What the backend holds is what the planner believes, less loads put off."""
         free = self.engine.snapshot().free_gib[0]
         held = [len(device) for device in self.backend.on]
         waiting = self.controller._effector._instances
