@@ -21,7 +21,10 @@ from stoker.baselines.hazard import HazardIndex
 from stoker.envs.cluster.decision import Decision, Snapshot
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.live_rules import check_switch
+from stoker.envs.cluster.policy_like import BatchedLike
 from stoker.envs.cluster.spec import Cluster, Rules
+from stoker.envs.cluster.tick_observer import by_function
+from stoker.runtime.batch_guard import BatchGuard
 from stoker.runtime.clock import Clock, RealClock
 from stoker.runtime.counts import GuardCounts
 from stoker.runtime.decision_log import DecisionLog
@@ -39,6 +42,14 @@ EVENT_STRIKES = 3
 
 LEAST_RETRY_S = 1.0
 """A policy that decides once and for all is tried again no sooner, should it have failed."""
+
+
+class GuardedBatches(Policy):
+    """A policy of batches as the planner sees it: its sizes, the guard's decisions."""
+
+    def __init__(self, policy: BatchedLike, batches: BatchGuard) -> None:
+        self.rules, self.tick_s = policy.rules, policy.tick_s
+        self.sizes, self.wait_share, self.batches = policy.sizes, policy.wait_share, batches
 
 
 class Guard:
@@ -76,7 +87,8 @@ class Guard:
             accepted = f"{policy.rules.plan} (the policy's: a canary shares the cluster's rules)"
             raise SpecError("guard.fallback.rules.plan", self._fallback_rules.plan, accepted)
         names = [f.name for f in cluster.functions]
-        strikes = EVENT_STRIKES if act is not None else 1
+        often = act is not None or isinstance(policy, BatchedLike)
+        strikes = EVENT_STRIKES if often else 1
         self.steering = Steering(self.settings, names, strikes, RealClock())
         self._voices = TwoVoices(cluster, self.steering.chosen)
         self.policy.reset(cluster, 1)
@@ -88,6 +100,10 @@ class Guard:
         self.events: EventGuard | None = None
         if act is not None:
             self.events = EventGuard(act, self.steering, self._seen, log)
+        self.batches: BatchGuard | None = None
+        if isinstance(policy, BatchedLike):
+            seen = Seen.of(policy.batches)
+            self.batches = BatchGuard(policy.batches, self.steering, seen, log)
 
     def _rules_of(self, fallback: Policy) -> Rules:
         """Rules under which the fallback decides."""
@@ -100,6 +116,7 @@ class Guard:
     def attend(self, planner: Planner, clock: Clock) -> None:
         """Serve this planner, by this clock."""
         self.steering.clock = clock
+        planner.observe(self.policy)
         if self.events is not None:
             self.events.whose = lambda: np.array([planner.pending], np.int64)
 
@@ -117,6 +134,13 @@ class Guard:
     def act(self) -> Act | None:
         """The guarded decision at an idle event, for the planner; None for a policy of ticks."""
         return self.events.act if self.events is not None else None
+
+    @property
+    def batched(self) -> BatchedLike | None:
+        """The guarded decisions on batches, for the planner; None for other policies."""
+        if self.batches is None or not isinstance(self.policy, BatchedLike):
+            return None
+        return GuardedBatches(self.policy, self.batches)
 
     @property
     def rules(self) -> Rules:
@@ -138,8 +162,9 @@ class Guard:
 
     def close(self) -> None:
         """Let the policy's thread end."""
-        if self.events is not None:
-            self.events.close()
+        for guard in (self.events, self.batches):
+            if guard is not None:
+                guard.close()
 
     def take(self, policy: Policy) -> None:
         """Guard this policy from now on, in place of the one before (see reload.py)."""
@@ -151,6 +176,9 @@ class Guard:
         if self.events is not None:
             self.events.close()
             self.events.take(policy.act, self._seen)  # type: ignore[attr-defined]
+        if self.batches is not None and isinstance(policy, BatchedLike):
+            self.batches.close()
+            self.batches.take(policy.batches, Seen.of(policy.batches))
         self.counts.reloads += 1
 
     def lagged(self, late_s: float) -> None:
@@ -164,8 +192,8 @@ class Guard:
 
     # TICKS
 
-    async def decide(self, snapshot: Snapshot) -> Decision:
-        """Return the policy's decision, or the fallback's."""
+    async def decide(self, snapshot: Snapshot) -> Decision | None:
+        """Return the policy's decision, or the fallback's; None: what stands, stands."""
         # The arrays may be views of tables that change while the policy thinks.
         snapshot = Snapshot(
             **{f.name: np.array(getattr(snapshot, f.name)) for f in fields(Snapshot)}
@@ -177,6 +205,8 @@ class Guard:
             why = self.steering.refusal()
             if not why:
                 said, why, seconds = await self._consult(snapshot)
+        elif self.steering.steers and not (self.steering.canary or self.changed):
+            return None
         chosen = self.orders(snapshot, said)
         if asked and self._log is not None:
             why = why or (self.settings.mode if self.settings.mode != ACTIVE else "")
@@ -208,10 +238,9 @@ class Guard:
         return decision, "", seconds
 
     def _unseen(self, snapshot: Snapshot) -> str:
-        observation = getattr(snapshot, "observation", None)
-        if self._seen is None or observation is None:
+        if self._seen is None or not self.policy.observes:
             return ""
-        share = float(self._seen.outside(observation).max())
+        share = float(self._seen.outside(by_function(snapshot.observation)).mean())
         return "unseen" if share > self.settings.max_unseen else ""
 
     def orders(self, snapshot: Snapshot, said: Decision | None = None) -> Decision:

@@ -15,6 +15,7 @@ import numpy as np
 from stoker.envs.cluster.decision import Decision, Snapshot
 from stoker.envs.cluster.live import LiveEngine
 from stoker.envs.cluster.live_effects import Effect, Load
+from stoker.envs.cluster.policy_like import PolicyLike
 from stoker.envs.cluster.recollection import Memory
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.runtime.event_guard import heuristic
@@ -49,6 +50,10 @@ class Planner(Protocol):
 
     def cancel(self, t: float, request: int) -> bool:
         """Take a request out of its queue; False if it stands in none."""
+        ...
+
+    def observe(self, policy: PolicyLike) -> None:
+        """Fill `Snapshot.observation` from now on, if the policy asks for it."""
         ...
 
     def follow(self, rules: Rules) -> None:

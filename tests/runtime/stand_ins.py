@@ -11,6 +11,7 @@ import numpy as np
 
 from stoker.envs.cluster.decision import Capabilities, Decision, Snapshot
 from stoker.envs.cluster.live_effects import Drop, Effect, Load, Reject, Run
+from stoker.envs.cluster.policy_like import PolicyLike
 from stoker.envs.cluster.recollection import Memory
 from stoker.envs.cluster.spec import Rules
 from stoker.runtime.clock import VirtualClock
@@ -61,6 +62,9 @@ class OneInstance:
         if queue is not None:
             queue.remove(request)
         return queue is not None
+
+    def observe(self, policy: PolicyLike) -> None:
+        pass
 
     def follow(self, rules: Rules) -> None:
         self.followed.append(rules)
@@ -148,6 +152,7 @@ def blank_snapshot(functions: int) -> Snapshot:
         loads_in_progress=np.zeros(1, np.int32),
         memory_price=np.zeros(1),
         nodes_up=np.ones((1, 1), np.int32),
+        observation=np.zeros((1, 0), np.float32),
     )
 
 

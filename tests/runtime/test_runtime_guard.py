@@ -52,13 +52,15 @@ class Asked:
 
     def __call__(self, times: int = 1, **seen: object) -> list[Decision]:
         async def decide() -> list[Decision]:
-            given = []
+            given: list[Decision] = []
             for _ in range(times):
                 snapshot = blank_snapshot(2)
                 snapshot.now_s[0] = self.clock.now()
                 for name, value in seen.items():
                     getattr(snapshot, name)[0] = value
-                given.append(await self.guard.decide(snapshot))
+                decision = await self.guard.decide(snapshot)
+                assert decision is not None
+                given.append(decision)
                 self.clock.stall(1.0)
             return given
 

@@ -222,10 +222,10 @@ def test_models_that_take_turns_on_one_place_are_not_swapped_all_the_time() -> N
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
-        ({"deadline_s": 0.0}, r"runtime\.deadline_s"),
-        ({"queue_limit": -1}, r"runtime\.queue_limit"),
-        ({"queue_limit": 1.5}, r"runtime\.queue_limit"),
-        ({"residency_s": float("inf")}, r"runtime\.residency_s"),
+        ({"deadline_s": 0.0}, r"limits\.deadline_s"),
+        ({"queue_limit": -1}, r"limits\.queue_limit"),
+        ({"queue_limit": 1.5}, r"limits\.queue_limit"),
+        ({"residency_s": float("inf")}, r"limits\.residency_s"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(settings: dict[str, Any], field: str) -> None:
