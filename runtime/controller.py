@@ -73,12 +73,17 @@ class Controller:
         """What the planner raised, if it did; the controller then serves no more."""
 
     async def start(self, start_backend: bool = True) -> None:
-        """Start the backend, recall what was known, ask the policy once, and begin to tick."""
+        """Recall what was known, start the backend, ask the policy once, and begin to tick.
+
+        Raises:
+            SpecError: what the keeper has is damaged.
+        """
+        if self._keeper is not None:
+            self._keeper.restore(self.planner)
         self.backend.on_lost = self._effector.lost
         if start_backend:
             await self.backend.start()
         if self._keeper is not None:
-            self._keeper.restore(self.planner)
             self._saving = self.clock.call_at(
                 self.clock.now() + self._keeper.every_s, self._save_again
             )

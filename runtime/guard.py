@@ -87,12 +87,14 @@ class Guard:
             accepted = f"{policy.rules.plan} (the policy's: a canary shares the cluster's rules)"
             raise SpecError("guard.fallback.rules.plan", self._fallback_rules.plan, accepted)
         names = [f.name for f in cluster.functions]
-        often = act is not None or isinstance(policy, BatchedLike)
-        strikes = EVENT_STRIKES if often else 1
+        self._at_events = act is not None or isinstance(policy, BatchedLike)
+        strikes = EVENT_STRIKES if self._at_events else 1
         self.steering = Steering(self.settings, names, strikes, RealClock())
         self._voices = TwoVoices(cluster, self.steering.chosen)
         self.policy.reset(cluster, 1)
         self.fallback.reset(cluster, 1)
+        self._last_resort = KeepAll()
+        self._last_resort.reset(cluster, 1)
         self._seen = Seen.of(policy)
         self._thread = TickThread(policy)
         self._obeyed: bool | None = None  # who steered when orders were given last
@@ -156,7 +158,7 @@ class Guard:
     @property
     def tick_s(self) -> float:
         """How often somebody wants to be asked, or may be tried again."""
-        once = self.events is None and math.isinf(self.policy.tick_s)
+        once = not self._at_events and math.isinf(self.policy.tick_s)
         again_s = max(self.settings.hold_s, LEAST_RETRY_S) if once else math.inf
         return min(self.policy.tick_s, self.fallback.tick_s, again_s)
 
@@ -188,7 +190,8 @@ class Guard:
 
     def ended(self, fn: int, latency_s: float) -> None:
         """A request of fn was answered; inf = it was refused or has failed."""
-        self.steering.ended(fn, latency_s > min(self.cluster.functions[fn].slo_s, 1e300))
+        late = latency_s > self.cluster.functions[fn].slo_s
+        self.steering.ended(fn, late or math.isinf(latency_s))
 
     # TICKS
 
@@ -200,7 +203,7 @@ class Guard:
         )
         said, why, seconds = None, "", 0.0
         out = self._obeyed is not None and not (self.steering.steers or self.steering.shadow)
-        if asked := self._is_due(0, self.policy.tick_s) or (out and self.events is None):
+        if asked := self._is_due(0, self.policy.tick_s) or (out and not self._at_events):
             self.counts.decisions += 1
             why = self.steering.refusal()
             if not why:
@@ -255,7 +258,7 @@ class Guard:
         if not steers or self.steering.canary:
             due = self._is_due(1, self.fallback.tick_s)
             if due or changed:
-                usual = self.fallback.decide(snapshot)
+                usual = self._fall_back(snapshot)
         chosen = usual
         if steers:
             chosen = said or Decision()
@@ -265,6 +268,15 @@ class Guard:
         if changed and not first and not (plans[0] == plans[1] != "decision"):
             chosen = overlay(initial(self.cluster), chosen)
         return chosen
+
+    def _fall_back(self, snapshot: Snapshot) -> Decision:
+        """Return the fallback's decision; should it fail too, what is loaded stays."""
+        try:
+            return self.fallback.decide(snapshot)
+        except Exception as error:
+            self.counts.fallbacks["fallback_raised"] += 1
+            self.counts.last_error = f"{type(error).__name__}: {error}"
+            return self._last_resort.decide(snapshot)
 
     def _is_due(self, who: int, tick_s: float) -> bool:
         """Whether one of the two wants to be asked now; ticks come a little early or late."""

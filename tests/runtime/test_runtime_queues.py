@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -385,6 +387,27 @@ def test_a_date_set_back_between_two_lives_is_no_time_at_all(tmp_path: Path) -> 
     assert Keeper(path).restore(planner)
     ((memory, away_s),) = planner.recalled
     assert memory == {"instances": 3} and away_s == 0.0
+
+
+def test_a_process_killed_while_it_saves_leaves_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "memory.npz"
+    program = (
+        "import sys, numpy as np; from stoker.runtime.keeper import Keeper\n"
+        "keeper = Keeper(sys.argv[1])\n"
+        "while True: keeper.save({'instances': np.zeros(200_000)})\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(path)])
+    try:
+        while not path.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.25)
+    finally:
+        process.kill()
+        process.wait()
+    planner = OneInstance(1)
+    assert Keeper(path).restore(planner)
+    assert planner.recalled[0][0]["instances"].shape == (200_000,)
 
 
 def test_no_memory_is_a_first_life(tmp_path: Path) -> None:
