@@ -14,6 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from stoker.agents.serving import Serving
 from stoker.agents.wording import number, percent
 from stoker.baselines.base import Policy
 from stoker.baselines.registry import load_policy
@@ -32,7 +33,9 @@ MODELS = Path("runs/demo/models")
 """Where the demo's models lie: used, and trained if absent, where no others are named."""
 SHOWN = ("p50_s", "p95_s", "cold_ratio", "loads", "total_usd", "requests", "slo_attainment")
 """Figures that are set beside each other."""
-REAL_ONLY = ("errors", "decisions", "fallbacks", "overhead_p99_s", "send_lag_p99_s")
+REAL_ONLY = (
+    "errors", "refused", "decisions", "fallbacks", "trips", "overhead_p99_s", "send_lag_p99_s",
+)  # fmt: skip
 MakePolicy = Callable[[], Policy]
 
 
@@ -66,6 +69,7 @@ def compare(
     workload: Workload,
     deployments: Sequence[Deployment],
     *,
+    serving: Serving | None = None,
     device: str = "cpu",
     seed: int = 0,
     progress: Callable[[str, float], None] | None = None,
@@ -78,14 +82,18 @@ def compare(
         cluster: this machine, calibrated.
         workload: the requests.
         deployments: of the cluster's functions.
+        serving: guard, limits and log of the second; None = the defaults.
         device: cpu, or cuda.
         seed: of the payloads.
         progress: told about once a second.
     """
     (predicted,) = simulate(cluster, workload, make())
+    serving = serving or Serving()
     result: ReplayResult = replay(
-        cluster, workload, make(), deployments, device=device, seed=seed, progress=progress
-    )
+        cluster, workload, make(), deployments, device=device, seed=seed, progress=progress,
+        fallback=serving.make_fallback(), guard=serving.guard, settings=serving.limits,
+        log=serving.log,
+    )  # fmt: skip
     real = result.summary()
     # By the sender's watch where there are two.
     real |= {name: real[f"real_{name}"] for name in ("p50_s", "p95_s", "p99_s")}

@@ -32,6 +32,7 @@ from stoker.agents.real_run import (
     print_comparison,
     write_requests,
 )
+from stoker.agents.serving import ask_log, serving_of
 from stoker.agents.stages import bars
 from stoker.baselines.base import Policy
 from stoker.baselines.bundle import BundlePolicy
@@ -46,6 +47,10 @@ def main(cfg: DictConfig) -> None:
     # What the user may have got wrong comes before what takes a minute.
     bundle = load_learned(cfg.bundle, "bundle") if cfg.bundle is not None else None
     policy = bundle or build_policy(cfg.policy)
+    if cfg.ask is not None:
+        _finish(ask_log(cfg.ask, policy))
+        return
+    serving_of(cfg).make_fallback()
     if not cfg.minutes > 0.0:
         raise SpecError("minutes", cfg.minutes, "a time > 0")
     device = device_of(cfg.runtime)
@@ -66,19 +71,26 @@ def main(cfg: DictConfig) -> None:
     make = _maker(cfg, deployed)
     with bars() as progress:
         row = compare(
-            name, make, cluster, work, served, device=device, seed=cfg.seed, progress=progress
-        )
+            name, make, cluster, work, served, serving=serving_of(cfg, deployed.compression),
+            device=device, seed=cfg.seed, progress=progress,
+        )  # fmt: skip
     folder = Path(HydraConfig.get().runtime.output_dir)
     facts: dict[str, Any] = {
         "policy": name,
         "source": work.source,
         "profile": cluster.profile,
         "compression": deployed.compression,
+        "mode": cfg.guard.mode,
         **row.as_record(),
     }
-    (folder / "summary.json").write_text(json.dumps(facts, indent=2, default=float) + "\n")
     write_requests(row, work.names, folder / "requests.parquet")
     print_comparison([row])
+    _finish(facts)
+
+
+def _finish(facts: dict[str, Any]) -> None:
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    (folder / "summary.json").write_text(json.dumps(facts, indent=2, default=float) + "\n")
     print(f"figures in {folder}")
 
 

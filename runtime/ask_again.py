@@ -10,17 +10,19 @@ Shapes: N decisions, F functions.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stoker.baselines.base import Policy
 from stoker.envs.cluster.decision import PER_FUNCTION, Decision, IdlePlan, Snapshot
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.spec import Cluster
-from stoker.runtime.decision_log import EVENT, POLICY, SEEN, TICK
+from stoker.runtime.decision_log import BATCH, EVENT, POLICY, SEEN, TICK
 from stoker.runtime.event_guard import fault
 
 CLOSE = 1e-5
@@ -79,8 +81,12 @@ def ask_again(folder: str | Path, policy: Policy, cluster: Cluster | None = None
     events = [row for row in rows if row["kind"] == EVENT]
     for first in range(0, len(events) if act is not None else 0, AT_ONCE):
         _compare_events(found, policy, events[first : first + AT_ONCE])
+    batches = [row for row in rows if row["kind"] == BATCH]
+    prefer = getattr(getattr(policy, "batches", None), "prefer", None)
+    if batches and prefer is not None:
+        _compare_batches(found, prefer, batches)
     for row in rows:
-        if row["kind"] == TICK and act is None:
+        if row["kind"] == TICK and act is None and prefer is None:
             _compare_tick(found, policy, row)
     return found
 
@@ -113,6 +119,18 @@ def _compare_events(found: Agreement, policy: Policy, rows: list[dict[str, Any]]
     found.same += int(same.sum())
 
 
+def _compare_batches(
+    found: Agreement,
+    prefer: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    rows: list[dict[str, Any]],
+) -> None:
+    """Only what decides by the observation alone can be asked again: a bundle."""
+    seen = np.array([row["observation"] for row in rows], np.float32)
+    actions = prefer(seen).argmax(axis=1)
+    found.decisions += len(rows)
+    found.same += int(found.compare("action", actions, [row["action"] for row in rows]).sum())
+
+
 def _compare_tick(found: Agreement, policy: Policy, row: dict[str, Any]) -> None:
     decision: Decision = policy.decide(as_snapshot(row))
     found.decisions += 1
@@ -134,7 +152,9 @@ def as_snapshot(row: dict[str, Any]) -> Snapshot:
     parts: dict[str, Any] = {}
     for f in fields(Snapshot):
         flat = np.array(row[SEEN + f.name], np.float64)
-        if f.name in ("rate_hz", "gap_histogram"):
+        if f.name == "observation":
+            parts[f.name] = flat.astype(np.float32).reshape(1, -1)
+        elif f.name in ("rate_hz", "gap_histogram"):
             parts[f.name] = flat.reshape(1, functions, -1)
         elif f.name in ("now_s", "age_s", "host_free_gib", "loads_in_progress", "memory_price"):
             parts[f.name] = flat

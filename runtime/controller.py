@@ -67,17 +67,23 @@ class Controller:
         self._helm = Helm(guard, planner, self.clock, self._tell) if guard else None
         self._keeper = keeper
         self._saving: Timer | None = None
+        self._writing: asyncio.Future[None] | None = None
         self._closed = False
         self.fault: Exception | None = None
         """What the planner raised, if it did; the controller then serves no more."""
 
     async def start(self, start_backend: bool = True) -> None:
-        """Start the backend, recall what was known, ask the policy once, and begin to tick."""
+        """Recall what was known, start the backend, ask the policy once, and begin to tick.
+
+        Raises:
+            SpecError: what the keeper has is damaged.
+        """
+        if self._keeper is not None:
+            self._keeper.restore(self.planner)
         self.backend.on_lost = self._effector.lost
         if start_backend:
             await self.backend.start()
         if self._keeper is not None:
-            self._keeper.restore(self.planner)
             self._saving = self.clock.call_at(
                 self.clock.now() + self._keeper.every_s, self._save_again
             )
@@ -93,16 +99,18 @@ class Controller:
         if self._helm is not None:
             self._helm.stop()
         if self._keeper is not None and self.fault is None:
-            self._keeper.save(self.planner.remember())
+            if self._writing is not None:
+                await asyncio.wait([self._writing])
+            self._keeper.save(self.planner.remember(self.clock.now()))
         self._open.fail_all(CLOSING)
         await self.backend.close()
 
     def _save_again(self) -> None:
         if self._keeper is None or self._closed:
             return
-        memory = self.planner.remember()
-        loop = asyncio.get_running_loop()
-        loop.run_in_executor(None, self._keeper.save, memory)
+        if self._writing is None or self._writing.done():
+            save, memory = self._keeper.save, self.planner.remember(self.clock.now())
+            self._writing = asyncio.get_running_loop().run_in_executor(None, save, memory)
         self._saving = self.clock.call_at(self.clock.now() + self._keeper.every_s, self._save_again)
 
     # REQUESTS
@@ -177,6 +185,8 @@ class Controller:
         """Tell the planner a fact, carry out what it wants then, and set its next alarm."""
         if self._closed:
             return
+        if self.guard is not None:
+            self.guard.lagged(self.clock.now() - self._due_s)
         try:
             if fact is not None:
                 fact(self.clock.now(), *details)
@@ -204,8 +214,6 @@ class Controller:
 
     def _alarm(self) -> None:
         self._timer = None
-        if self.guard is not None:
-            self.guard.lagged(self.clock.now() - self._due_s)
         self._tell(self.planner.advance)
 
     # POLICY

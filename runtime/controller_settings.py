@@ -25,9 +25,9 @@ class ControllerSettings:
     memory: no policy can make the runtime load and drop the same models all the time."""
 
     def __post_init__(self) -> None:
-        require(self.deadline_s > 0.0, "runtime.deadline_s", self.deadline_s, "a time > 0")
+        require(self.deadline_s > 0.0, "limits.deadline_s", self.deadline_s, "a time > 0")
         if self.queue_limit is not None:
             whole = self.queue_limit >= 0 and self.queue_limit == int(self.queue_limit)
-            require(whole, "runtime.queue_limit", self.queue_limit, "an integer >= 0, or null")
+            require(whole, "limits.queue_limit", self.queue_limit, "an integer >= 0, or null")
         finite = 0.0 <= self.residency_s < math.inf
-        require(finite, "runtime.residency_s", self.residency_s, "a time >= 0")
+        require(finite, "limits.residency_s", self.residency_s, "a time >= 0")

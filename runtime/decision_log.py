@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SEEN = "seen_"
 """Before the names of a snapshot's fields."""
-EVENT, TICK = "event", "tick"
+EVENT, BATCH, TICK = "event", "batch", "tick"
 POLICY, FALLBACK = "policy", "fallback"
 """`who` steered, and whose answer is on record (`said_by`): in shadow these differ."""
 ALL = -1
@@ -111,6 +111,25 @@ class DecisionLog:
             }  # fmt: skip
             self._add(row, observation[k].nbytes + mix[k].nbytes)
 
+    def batch(
+        self,
+        steering: Steering,
+        fn: int,
+        observation: NDArray[np.float32],
+        actions: tuple[int | None, int],
+        mine: bool,
+        why: str,
+        seconds: float,
+    ) -> None:
+        """Take in a decision on a batch: the policy's action, if it gave one, or the usual one."""
+        said, said_by = (actions[0], POLICY) if actions[0] is not None else (actions[1], FALLBACK)
+        row = {
+            "time_s": steering.clock.now(), "kind": BATCH, "function": fn,
+            "mode": steering.settings.mode, "who": POLICY if mine else FALLBACK, "why": why,
+            "latency_s": seconds, "said_by": said_by, "observation": observation, "action": said,
+        }  # fmt: skip
+        self._add(row, observation.nbytes)
+
     def tick(
         self,
         steering: Steering,
@@ -191,7 +210,7 @@ def as_table(rows: Sequence[Row], names: Sequence[str]) -> Any:
     import pyarrow as pa
 
     types = {name: pa.float64() for name in NUMBERS} | {name: pa.string() for name in WORDS}
-    types |= {"function": pa.int32(), "variant": pa.int8()}
+    types |= {"function": pa.int32(), "variant": pa.int8(), "action": pa.int32()}
     types |= {"observation": pa.list_(pa.float32())}
     types |= {name: pa.list_(pa.float64()) for name in LISTS}
     columns = {

@@ -9,12 +9,9 @@ Shapes: N decisions, K features, E experts.  Units: seconds.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +21,7 @@ from stoker.envs.cluster.observe import K
 from stoker.envs.cluster.tables import EXPERTS
 from stoker.envs.function_view import VARIANTS, own_history
 from stoker.runtime.breaker import TRIAL
+from stoker.runtime.budgeted import Budgeted
 from stoker.runtime.decision_log import DecisionLog
 from stoker.runtime.guard_settings import CANARY, SHADOW
 from stoker.runtime.seen import Seen
@@ -42,20 +40,8 @@ def heuristic(observation: NDArray[np.float32]) -> IdlePlan:
     return IdlePlan(own_history(observation), np.ones(n), np.zeros(n, np.int64))
 
 
-class _Question:
-    """One call of the policy, and its answer once `done` is set."""
-
-    def __init__(self, observation: NDArray[np.float32]) -> None:
-        self.observation = observation
-        self.done = threading.Event()
-        self.plan: Any = None
-        self.error: BaseException | None = None
-
-
 class EventGuard:
     """Asks an event policy within a time budget, and `heuristic` where that fails.
-
-    While an answer that is overdue is still being computed the policy is not asked again.
 
     Args:
         act: the policy's; asked once at the start, to load and compile what it needs.
@@ -76,15 +62,12 @@ class EventGuard:
     def take(self, act: Act, seen: Seen | None) -> None:
         """Ask this policy from now on."""
         self._seen = seen
-        self._overdue: _Question | None = None
-        self._questions: SimpleQueue[_Question | None] = SimpleQueue()
-        orders = (act, self._questions)
-        threading.Thread(target=_serve, args=orders, daemon=True).start()
-        self._ask(np.zeros((1, K), np.float32), self._steering.settings.first_budget_s)
+        self._policy = Budgeted(act)
+        self._policy.ask(self._steering.settings.first_budget_s, np.zeros((1, K), np.float32))
 
     def close(self) -> None:
         """Let the policy's thread end."""
-        self._questions.put(None)
+        self._policy.close()
 
     def act(self, observation: NDArray[np.float32]) -> IdlePlan:
         """Return the policy's plan where it steers, else the heuristic's. Shape: (N, K)"""
@@ -99,6 +82,8 @@ class EventGuard:
             plan, why, seconds = self._consult(observation)
         # A trial is only listened to: the rules in force are still the fallback's.
         mine = mine & (not why and steers)
+        if plan is not None and self._log is None and mine.all():
+            return plan
         usual = heuristic(observation)
         chosen = _blend(mine, plan, usual) if plan is not None else usual
         if self._log is not None:
@@ -116,7 +101,8 @@ class EventGuard:
             share = float(self._seen.outside(observation).max())
             reason = "unseen" if share > steering.settings.max_unseen else ""
         if not reason:
-            plan, reason = self._ask(observation, steering.settings.event_budget_s)
+            plan, reason = self._policy.ask(steering.settings.event_budget_s, observation)
+            steering.counts.last_error = self._policy.error or steering.counts.last_error
             reason = reason or fault(plan, len(observation))
         seconds = time.perf_counter() - began
         self.kept.extend(observation)
@@ -126,20 +112,6 @@ class EventGuard:
         steering.good()
         steering.counts.seconds.append(seconds)
         return plan, "", seconds
-
-    def _ask(self, observation: NDArray[np.float32], budget_s: float) -> tuple[Any, str]:
-        if self._overdue is not None and not self._overdue.done.is_set():
-            return None, "slow"
-        question = _Question(observation)
-        self._questions.put(question)
-        if not question.done.wait(budget_s):
-            self._overdue = question
-            return None, "slow"
-        if question.error is not None:
-            error = question.error
-            self._steering.counts.last_error = f"{type(error).__name__}: {error}"
-            return None, "raised"
-        return question.plan, ""
 
 
 def _blend(mine: Mask, plan: IdlePlan, usual: IdlePlan) -> IdlePlan:
@@ -171,12 +143,3 @@ def fault(plan: object, n: int) -> str:
     known = np.isin(variant, np.arange(VARIANTS))
     legal = whole.all() and (mix >= 0.0).all() and (multiplier > 0.0).all() and known.all()
     return "" if legal else "illegal"
-
-
-def _serve(act: Act, questions: SimpleQueue[_Question | None]) -> None:
-    while (question := questions.get()) is not None:
-        try:
-            question.plan = act(question.observation)
-        except BaseException as error:
-            question.error = error
-        question.done.set()

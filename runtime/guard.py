@@ -21,8 +21,10 @@ from stoker.baselines.hazard import HazardIndex
 from stoker.envs.cluster.decision import Decision, Snapshot
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.live_rules import check_switch
+from stoker.envs.cluster.policy_like import BatchedLike
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.envs.cluster.tick_observer import by_function
+from stoker.runtime.batch_guard import BatchGuard
 from stoker.runtime.clock import Clock, RealClock
 from stoker.runtime.counts import GuardCounts
 from stoker.runtime.decision_log import DecisionLog
@@ -40,6 +42,14 @@ EVENT_STRIKES = 3
 
 LEAST_RETRY_S = 1.0
 """A policy that decides once and for all is tried again no sooner, should it have failed."""
+
+
+class GuardedBatches(Policy):
+    """A policy of batches as the planner sees it: its sizes, the guard's decisions."""
+
+    def __init__(self, policy: BatchedLike, batches: BatchGuard) -> None:
+        self.rules, self.tick_s = policy.rules, policy.tick_s
+        self.sizes, self.wait_share, self.batches = policy.sizes, policy.wait_share, batches
 
 
 class Guard:
@@ -77,11 +87,14 @@ class Guard:
             accepted = f"{policy.rules.plan} (the policy's: a canary shares the cluster's rules)"
             raise SpecError("guard.fallback.rules.plan", self._fallback_rules.plan, accepted)
         names = [f.name for f in cluster.functions]
-        strikes = EVENT_STRIKES if act is not None else 1
+        self._at_events = act is not None or isinstance(policy, BatchedLike)
+        strikes = EVENT_STRIKES if self._at_events else 1
         self.steering = Steering(self.settings, names, strikes, RealClock())
         self._voices = TwoVoices(cluster, self.steering.chosen)
         self.policy.reset(cluster, 1)
         self.fallback.reset(cluster, 1)
+        self._last_resort = KeepAll()
+        self._last_resort.reset(cluster, 1)
         self._seen = Seen.of(policy)
         self._thread = TickThread(policy)
         self._obeyed: bool | None = None  # who steered when orders were given last
@@ -89,6 +102,10 @@ class Guard:
         self.events: EventGuard | None = None
         if act is not None:
             self.events = EventGuard(act, self.steering, self._seen, log)
+        self.batches: BatchGuard | None = None
+        if isinstance(policy, BatchedLike):
+            seen = Seen.of(policy.batches)
+            self.batches = BatchGuard(policy.batches, self.steering, seen, log)
 
     def _rules_of(self, fallback: Policy) -> Rules:
         """Rules under which the fallback decides."""
@@ -101,6 +118,7 @@ class Guard:
     def attend(self, planner: Planner, clock: Clock) -> None:
         """Serve this planner, by this clock."""
         self.steering.clock = clock
+        planner.observe(self.policy)
         if self.events is not None:
             self.events.whose = lambda: np.array([planner.pending], np.int64)
 
@@ -120,6 +138,13 @@ class Guard:
         return self.events.act if self.events is not None else None
 
     @property
+    def batched(self) -> BatchedLike | None:
+        """The guarded decisions on batches, for the planner; None for other policies."""
+        if self.batches is None or not isinstance(self.policy, BatchedLike):
+            return None
+        return GuardedBatches(self.policy, self.batches)
+
+    @property
     def rules(self) -> Rules:
         """Those that are to be in force now."""
         steers = self.steering.steers and not self.steering.canary
@@ -133,14 +158,15 @@ class Guard:
     @property
     def tick_s(self) -> float:
         """How often somebody wants to be asked, or may be tried again."""
-        once = self.events is None and math.isinf(self.policy.tick_s)
+        once = not self._at_events and math.isinf(self.policy.tick_s)
         again_s = max(self.settings.hold_s, LEAST_RETRY_S) if once else math.inf
         return min(self.policy.tick_s, self.fallback.tick_s, again_s)
 
     def close(self) -> None:
         """Let the policy's thread end."""
-        if self.events is not None:
-            self.events.close()
+        for guard in (self.events, self.batches):
+            if guard is not None:
+                guard.close()
 
     def take(self, policy: Policy) -> None:
         """Guard this policy from now on, in place of the one before (see reload.py)."""
@@ -152,6 +178,9 @@ class Guard:
         if self.events is not None:
             self.events.close()
             self.events.take(policy.act, self._seen)  # type: ignore[attr-defined]
+        if self.batches is not None and isinstance(policy, BatchedLike):
+            self.batches.close()
+            self.batches.take(policy.batches, Seen.of(policy.batches))
         self.counts.reloads += 1
 
     def lagged(self, late_s: float) -> None:
@@ -161,23 +190,26 @@ class Guard:
 
     def ended(self, fn: int, latency_s: float) -> None:
         """A request of fn was answered; inf = it was refused or has failed."""
-        self.steering.ended(fn, latency_s > min(self.cluster.functions[fn].slo_s, 1e300))
+        late = latency_s > self.cluster.functions[fn].slo_s
+        self.steering.ended(fn, late or math.isinf(latency_s))
 
     # TICKS
 
-    async def decide(self, snapshot: Snapshot) -> Decision:
-        """Return the policy's decision, or the fallback's."""
+    async def decide(self, snapshot: Snapshot) -> Decision | None:
+        """Return the policy's decision, or the fallback's; None: what stands, stands."""
         # The arrays may be views of tables that change while the policy thinks.
         snapshot = Snapshot(
             **{f.name: np.array(getattr(snapshot, f.name)) for f in fields(Snapshot)}
         )
         said, why, seconds = None, "", 0.0
         out = self._obeyed is not None and not (self.steering.steers or self.steering.shadow)
-        if asked := self._is_due(0, self.policy.tick_s) or (out and self.events is None):
+        if asked := self._is_due(0, self.policy.tick_s) or (out and not self._at_events):
             self.counts.decisions += 1
             why = self.steering.refusal()
             if not why:
                 said, why, seconds = await self._consult(snapshot)
+        elif self.steering.steers and not (self.steering.canary or self.changed):
+            return None
         chosen = self.orders(snapshot, said)
         if asked and self._log is not None:
             why = why or (self.settings.mode if self.settings.mode != ACTIVE else "")
@@ -211,7 +243,7 @@ class Guard:
     def _unseen(self, snapshot: Snapshot) -> str:
         if self._seen is None or not self.policy.observes:
             return ""
-        share = float(self._seen.outside(by_function(snapshot.observation)).max())
+        share = float(self._seen.outside(by_function(snapshot.observation)).mean())
         return "unseen" if share > self.settings.max_unseen else ""
 
     def orders(self, snapshot: Snapshot, said: Decision | None = None) -> Decision:
@@ -226,7 +258,7 @@ class Guard:
         if not steers or self.steering.canary:
             due = self._is_due(1, self.fallback.tick_s)
             if due or changed:
-                usual = self.fallback.decide(snapshot)
+                usual = self._fall_back(snapshot)
         chosen = usual
         if steers:
             chosen = said or Decision()
@@ -236,6 +268,15 @@ class Guard:
         if changed and not first and not (plans[0] == plans[1] != "decision"):
             chosen = overlay(initial(self.cluster), chosen)
         return chosen
+
+    def _fall_back(self, snapshot: Snapshot) -> Decision:
+        """Return the fallback's decision; should it fail too, what is loaded stays."""
+        try:
+            return self.fallback.decide(snapshot)
+        except Exception as error:
+            self.counts.fallbacks["fallback_raised"] += 1
+            self.counts.last_error = f"{type(error).__name__}: {error}"
+            return self._last_resort.decide(snapshot)
 
     def _is_due(self, who: int, tick_s: float) -> bool:
         """Whether one of the two wants to be asked now; ticks come a little early or late."""

@@ -47,7 +47,8 @@ class Helm:
             return
         decision = await self._guard.decide(self._planner.snapshot())
         self._begun = True
-        self._tell(self._obey, decision)
+        if decision is not None:
+            self._tell(self._obey, decision)
         tick_s = self._guard.tick_s
         if math.isfinite(tick_s) and not self._stopped:
             self._due_s = max(self._due_s + tick_s, self._clock.now())

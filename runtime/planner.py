@@ -15,6 +15,7 @@ import numpy as np
 from stoker.envs.cluster.decision import Decision, Snapshot
 from stoker.envs.cluster.live import LiveEngine
 from stoker.envs.cluster.live_effects import Effect, Load
+from stoker.envs.cluster.policy_like import PolicyLike
 from stoker.envs.cluster.recollection import Memory
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.runtime.event_guard import heuristic
@@ -51,6 +52,10 @@ class Planner(Protocol):
         """Take a request out of its queue; False if it stands in none."""
         ...
 
+    def observe(self, policy: PolicyLike) -> None:
+        """Fill `Snapshot.observation` from now on, if the policy asks for it."""
+        ...
+
     def follow(self, rules: Rules) -> None:
         """Evict and plan by other rules from now on."""
         ...
@@ -60,8 +65,8 @@ class Planner(Protocol):
         """The function that an event policy is being asked about."""
         ...
 
-    def remember(self) -> Memory:
-        """What is known of the traffic, as plain arrays."""
+    def remember(self, t: float) -> Memory:
+        """What is known of the traffic at t, as plain arrays."""
         ...
 
     def recall(self, memory: Memory, away_s: float = 0.0) -> None:

@@ -13,10 +13,12 @@ from dataclasses import fields
 import numpy as np
 
 from stoker.baselines.base import Policy
+from stoker.envs.cluster.batching import RUN
 from stoker.envs.cluster.decision import Snapshot
-from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.errors import SpecError, require
 from stoker.envs.cluster.live_rules import check_switch
 from stoker.envs.cluster.observe import K
+from stoker.envs.cluster.policy_like import BatchedLike
 from stoker.runtime.event_guard import fault as plan_fault
 from stoker.runtime.guard import Guard
 from stoker.runtime.tick_thread import fault as decision_fault
@@ -56,6 +58,10 @@ def _examined(
 ) -> Policy:
     """Load a policy and see that it does what the one before does, at least in form."""
     policy = make()
+    if isinstance(policy, BatchedLike) != (guard.batches is not None):
+        raise SpecError("policy", type(policy).__name__, "one asked likewise as the one before")
+    if isinstance(policy, BatchedLike):
+        _examine_batches(guard, policy)
     act = getattr(policy, "act", None)
     if (act is None) != (guard.events is None):
         accepted = "one asked at idle events" if guard.events is not None else "one asked at ticks"
@@ -71,7 +77,22 @@ def _examined(
         functions = len(guard.cluster.functions)
         wrong = {decision_fault(policy.decide(snapshot), functions)} - {""}
         policy.reset(guard.cluster, 1)
-    if wrong:
-        accepted = f"legal answers to {len(observations)} questions that were asked"
-        raise SpecError("policy", " | ".join(sorted(wrong)), accepted)
+    _refuse(wrong, len(observations))
     return policy
+
+
+def _examine_batches(guard: Guard, policy: BatchedLike) -> None:
+    """A policy of batches: its sizes, and what a bundle prefers where it was asked."""
+    assert guard.batches is not None and isinstance(guard.policy, BatchedLike)
+    old, new = guard.policy.sizes.tolist(), policy.sizes.tolist()
+    require(new == old, "policy.sizes", new, f"{old} (of the one before)")
+    prefer, kept = getattr(policy.batches, "prefer", None), np.array(guard.batches.kept)
+    if prefer is not None and len(kept):
+        wide = prefer(kept).shape == (len(kept), RUN + len(old))
+        _refuse(set() if wide else {"malformed"}, len(kept))
+
+
+def _refuse(wrong: set[str], asked: int) -> None:
+    if wrong:
+        accepted = f"legal answers to {asked} question(s) that were asked"
+        raise SpecError("policy", " | ".join(sorted(wrong)), accepted)

@@ -175,7 +175,7 @@ class _Session:
         self.settings = settings
         self.engine = LiveEngine(
             cluster, guard.rules, capacity=len(workload) + 1, act=guard.act,
-            residency_s=settings.residency_s,
+            batched=guard.batched, residency_s=settings.residency_s,
         )  # fmt: skip
         self.cluster, self.deployments = cluster, tuple(deployments)
         self.names = [f.name for f in cluster.functions]

@@ -18,18 +18,10 @@ from stoker.envs.cluster import engine
 from stoker.envs.cluster.batch_due import Books
 from stoker.envs.cluster.batching import ask_live, obey_live
 from stoker.envs.cluster.decision import Capabilities, Decision, IdlePlan, Snapshot
-from stoker.envs.cluster.effects import DROP, DROP_HOST, FETCH_HOST, LOAD, REJECT, RUN
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.idle import act_rows, observe_rows
-from stoker.envs.cluster.live_effects import (
-    Drop,
-    DropHost,
-    Effect,
-    FetchHost,
-    Load,
-    Reject,
-    Run,
-)
+from stoker.envs.cluster.live_check import check_live
+from stoker.envs.cluster.live_effects import Effect, Reject, Run, decode
 from stoker.envs.cluster.live_entries import (
     arrive_one,
     cancel_one,
@@ -38,7 +30,7 @@ from stoker.envs.cluster.live_entries import (
     ready_one,
 )
 from stoker.envs.cluster.live_requests import LiveRequests
-from stoker.envs.cluster.live_rules import check_servable, switch
+from stoker.envs.cluster.live_rules import switch
 from stoker.envs.cluster.outcome import Result
 from stoker.envs.cluster.policy_like import BatchedLike, PolicyLike
 from stoker.envs.cluster.recollection import Memory, recall, remember
@@ -46,12 +38,9 @@ from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.envs.cluster.tables import (
     EFFECT,
-    FAILED,
     FETCHING,
     FREE,
-    HOST,
     NONE,
-    REMOTE,
     STARTING,
 )
 from stoker.envs.workload.workload import Workload
@@ -83,10 +72,8 @@ class LiveEngine:
         residency_s: float = 0.0,
         recycle: bool = False,
     ) -> None:
-        if not residency_s >= 0.0:
-            raise SpecError("residency_s", residency_s, "a time >= 0")
+        check_live(cluster, residency_s)
         names = tuple(f.name for f in cluster.functions)
-        check_servable(cluster)
         empty = Workload(np.zeros(0), np.zeros(0, np.int32), names, 1.0, source="live")
         self._sim = Simulation([cluster], [empty], rules)
         self._state = self._sim.state
@@ -178,8 +165,9 @@ class LiveEngine:
         """The function that the event policy is being asked about; -1 = none."""
         return int(self._row["pending"])
 
-    def remember(self) -> Memory:
-        """What is known of each function's traffic, and the prices; plain arrays."""
+    def remember(self, t: float) -> Memory:
+        """What is known at t of each function's traffic, and the prices; plain arrays."""
+        self.advance(t)
         return remember(self._state, self._state.workloads[0].names)
 
     def recall(self, memory: Memory, away_s: float = 0.0) -> None:
@@ -268,25 +256,13 @@ class LiveEngine:
         self._row["effects"] = 0
         self._orders += [self._decode(e) for e in self._state.effect[0, :n].tolist()]
 
-    def _decode(self, e: tuple[int, ...]) -> Effect:
-        kind, inst, fn, gpu, a, b = e
-        if kind == LOAD:
-            return Load(inst, fn, gpu, {HOST: "host", REMOTE: "remote"}.get(a, "disk"))
-        if kind == DROP:
-            return Drop(inst, fn, gpu, bool(a))
-        if kind == RUN:
-            chain = [a]
-            for _ in range(b - 1):
-                chain.append(int(self._state.req[0][chain[-1]]["next"]))
-            self._inflight.setdefault(inst, []).append(tuple(chain))
-            return Run(inst, fn, gpu, tuple(chain))
-        if kind == FETCH_HOST:
-            return FetchHost(inst, fn)
-        if kind == DROP_HOST:
-            return DropHost(fn)
-        assert kind == REJECT
-        self._requests.end((a,))
-        return Reject(a, b == FAILED)
+    def _decode(self, record: tuple[int, ...]) -> Effect:
+        order = decode(record, self._state.req[0]["next"])
+        if isinstance(order, Run):
+            self._inflight.setdefault(order.instance, []).append(order.requests)
+        elif isinstance(order, Reject):
+            self._requests.end((order.request,))
+        return order
 
     def result(self, t: float) -> Result:
         """Outcome and bill up to t, in the form of the simulator."""

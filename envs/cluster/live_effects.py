@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from stoker.envs.cluster.effects import DROP, DROP_HOST, FETCH_HOST, LOAD, REJECT, RUN
+from stoker.envs.cluster.tables import FAILED, HOST, REMOTE
 
 
 @dataclass(frozen=True)
@@ -60,3 +66,28 @@ class Reject:
 
 
 Effect = Load | Drop | Run | FetchHost | DropHost | Reject
+
+
+def decode(record: tuple[int, ...], following: NDArray[Any]) -> Effect:
+    """Read an order that the engine has recorded.
+
+    Args:
+        record: its kind and five numbers.
+        following: request after each in its batch. Shape: (N,)
+    """
+    kind, inst, fn, gpu, a, b = record
+    if kind == LOAD:
+        return Load(inst, fn, gpu, {HOST: "host", REMOTE: "remote"}.get(a, "disk"))
+    if kind == DROP:
+        return Drop(inst, fn, gpu, bool(a))
+    if kind == RUN:
+        chain = [a]
+        for _ in range(b - 1):
+            chain.append(int(following[chain[-1]]))
+        return Run(inst, fn, gpu, tuple(chain))
+    if kind == FETCH_HOST:
+        return FetchHost(inst, fn)
+    if kind == DROP_HOST:
+        return DropHost(fn)
+    assert kind == REJECT
+    return Reject(a, b == FAILED)

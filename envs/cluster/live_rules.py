@@ -1,4 +1,4 @@
-"""What a live cluster takes: hardware and functions it can serve, rules that change as it runs."""
+"""Change the rules of a cluster that runs: who is evicted, who plans, and their numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.fill import fill_rules
 from stoker.envs.cluster.rules.params import DEFAULTS
-from stoker.envs.cluster.spec import Cluster, Rules
+from stoker.envs.cluster.spec import Rules
 from stoker.envs.cluster.switching import reorder_rows
 from stoker.envs.cluster.tables import HYBRID
 
@@ -39,21 +39,3 @@ def switch(sim: Simulation, rules: Rules) -> None:
         state.point()
     fill_rules(state.rows, rules)
     reorder_rows(state.rows)
-
-
-def check_servable(cluster: Cluster) -> None:
-    """Refuse what no real backend carries out yet.
-
-    Raises:
-        SpecError: names the field.
-    """
-    for f in cluster.functions:
-        if f.llm is not None:
-            accepted = "None (on a real backend, which forms its own iterations)"
-            raise SpecError(f"function[{f.name}].llm", f.llm.profile, accepted)
-        if f.gpus > 1:
-            raise SpecError(f"function[{f.name}].gpus", f.gpus, "1 (on a real backend)")
-    for gpu in cluster.gpus:
-        if gpu.sharing not in ("parallel", "exclusive"):
-            accepted = "parallel | exclusive (on a real backend)"
-            raise SpecError("gpu.sharing", gpu.sharing, accepted)

@@ -84,6 +84,22 @@ def test_a_replay_sets_the_prediction_beside_the_measurement(
     assert len(lived) == facts["real"]["requests"]
 
 
+def test_a_policy_in_shadow_is_logged_and_asked_again(
+    models: Path, profile: Path, run: Path, tmp_path: Path
+) -> None:
+    words = (f"runtime.models={models}", f"profile={profile}", f"hydra.run.dir={tmp_path}/out")
+    guard = ("guard.mode=shadow", "guard.fallback=ttl", f"log={tmp_path}/log")
+    done = stoker("replay", f"bundle={run}", *words, *guard, "limits.queue_limit=100", *SHORT[:2])
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert facts["mode"] == "shadow" and facts["fallback"] == "FixedTtl" and not facts["errors"]
+    asked = stoker("replay", f"bundle={run}", f"ask={tmp_path}/log", f"hydra.run.dir={tmp_path}/a")
+    assert asked.returncode == 0, asked.stderr
+    again = json.loads((tmp_path / "a" / "summary.json").read_text())
+    assert again["decisions"] == facts["real"]["decisions"] - facts["real"]["fallbacks"] - 1 > 1
+    assert again["same"] == again["decisions"] and again["differ"] == {}
+
+
 def test_an_export_is_a_bundle_of_its_own(run: Path, tmp_path: Path) -> None:
     target = tmp_path / "given"
     words = (f"run={run}", f"output={target}", f"hydra.run.dir={tmp_path}/x")
@@ -115,6 +131,11 @@ def test_a_bundle_of_another_schema_is_one_line(run: Path, tmp_path: Path) -> No
         ("replay", "bundle=nowhere", "bundle = 'nowhere'"),
         ("replay", "profile=nowhere.yaml", "profile = 'nowhere.yaml'"),
         ("replay", "minutes=-1", "minutes"),
+        ("replay", "guard.mode=passive", "guard.mode"),
+        ("replay", "guard.fallback=nobody", "policy = 'nobody'"),
+        ("replay", "limits.queue_limit=-1", "limits.queue_limit"),
+        ("replay", "+guard.luck=1", "guard.luck"),
+        ("replay", "ask=nowhere", "ask"),
         ("replay", "runtime.devices=[abacus]", "runtime.devices"),
         ("replay", "runtime.models=nowhere", "models"),
         ("calibrate", "repeats=0", "repeats"),

@@ -224,8 +224,7 @@ def test_a_restarted_planner_knows_what_the_one_before_knew() -> None:
     for _ in range(60):
         t += float(rng.exponential(3.0)) + 1.0
         _served(engine, t, int(rng.integers(0, 2)))
-    engine.advance(t + 5.0)
-    memory = engine.remember()
+    memory = engine.remember(t + 5.0)
     engine.advance(t + 12.0)
     fresh = made(3, gib=6.0, rules=rules)
     fresh.recall(memory, away_s=7.0)
@@ -242,7 +241,7 @@ def test_a_restarted_planner_knows_what_the_one_before_knew() -> None:
 def test_functions_are_known_by_name_and_new_ones_begin_afresh() -> None:
     engine = made(2)
     bring_up(engine, 0.0, 1)
-    memory = engine.remember()
+    memory = engine.remember(2.0)
     other = made(2)
     memory["names"] = np.array(["gone", "f0"])
     other.recall(memory)
@@ -252,9 +251,8 @@ def test_functions_are_known_by_name_and_new_ones_begin_afresh() -> None:
 def test_work_in_flight_counts_as_ended_when_it_was_remembered() -> None:
     engine = made()
     engine.arrive(3.0, 0)
-    engine.advance(4.0)
     fresh = made()
-    fresh.recall(engine.remember(), away_s=1.0)
+    fresh.recall(engine.remember(4.0), away_s=1.0)
     assert fresh.snapshot().last_idle_s[0, 0] == -1.0
     assert fresh.snapshot().last_arrival_s[0, 0] == -2.0
 
@@ -268,6 +266,6 @@ def test_work_in_flight_counts_as_ended_when_it_was_remembered() -> None:
 def test_a_memory_that_is_not_one_is_refused(change: dict[str, np.ndarray], field: str) -> None:
     engine = made()
     with pytest.raises(SpecError, match=field):
-        engine.recall({**engine.remember(), **change})
+        engine.recall({**engine.remember(0.0), **change})
     with pytest.raises(SpecError, match="these parts to be present"):
         engine.recall({})

@@ -11,6 +11,7 @@ import numpy as np
 
 from stoker.envs.cluster.decision import Capabilities, Decision, Snapshot
 from stoker.envs.cluster.live_effects import Drop, Effect, Load, Reject, Run
+from stoker.envs.cluster.policy_like import PolicyLike
 from stoker.envs.cluster.recollection import Memory
 from stoker.envs.cluster.spec import Rules
 from stoker.runtime.clock import VirtualClock
@@ -62,6 +63,9 @@ class OneInstance:
             queue.remove(request)
         return queue is not None
 
+    def observe(self, policy: PolicyLike) -> None:
+        pass
+
     def follow(self, rules: Rules) -> None:
         self.followed.append(rules)
 
@@ -69,7 +73,7 @@ class OneInstance:
     def pending(self) -> int:
         return -1
 
-    def remember(self) -> Memory:
+    def remember(self, t: float) -> Memory:
         return {"instances": np.array(self.instances)}
 
     def recall(self, memory: Memory, away_s: float = 0.0) -> None:

@@ -52,13 +52,15 @@ class Asked:
 
     def __call__(self, times: int = 1, **seen: object) -> list[Decision]:
         async def decide() -> list[Decision]:
-            given = []
+            given: list[Decision] = []
             for _ in range(times):
                 snapshot = blank_snapshot(2)
                 snapshot.now_s[0] = self.clock.now()
                 for name, value in seen.items():
                     getattr(snapshot, name)[0] = value
-                given.append(await self.guard.decide(snapshot))
+                decision = await self.guard.decide(snapshot)
+                assert decision is not None
+                given.append(decision)
                 self.clock.stall(1.0)
             return given
 
@@ -122,6 +124,15 @@ def test_after_its_hold_a_policy_is_tried_again_and_the_hold_doubles() -> None:
     assert (counts.trips, counts.state, counts.reason) == (3, "closed", "raised")
 
 
+def test_a_policy_that_decides_once_for_all_is_tried_again_too() -> None:
+    asked = Asked(RuntimeError("bad"), KEEP, hold_s=3.0)
+    asked.policy.tick_s = np.inf
+    given = asked(4)
+    assert given[3].keep_alive_s is not None and given[3].keep_alive_s.tolist() == [[1.0, np.inf]]
+    assert asked.policy.asked == 2 and asked.guard.counts.state == "closed"
+    assert asked.guard.tick_s == 3.0, "so that somebody asks"
+
+
 def test_a_hold_is_forgotten_by_who_behaves_for_as_long() -> None:
     bad = RuntimeError("bad")
     asked = Asked(bad, *[KEEP] * 6, bad, KEEP, hold_s=3.0)
@@ -136,6 +147,14 @@ def test_a_fallback_of_ones_choice_finds_orders_as_they_were_at_first() -> None:
     assert given.keep_alive_s is not None and given.keep_alive_s.tolist() == [[77.0, 77.0]]
     assert given.prewarm is not None and given.prewarm.tolist() == [[0, 0]]
     assert asked.guard.fallback_name == "FixedTtl"
+
+
+def test_a_fallback_that_fails_too_keeps_what_is_loaded() -> None:
+    asked = Asked(RuntimeError("bad"), fallback=Says(RuntimeError("worse")))
+    (given,) = asked()
+    assert given.keep_alive_s is not None and np.isinf(given.keep_alive_s).all()
+    assert asked.fallbacks == {"raised": 1, "fallback_raised": 1}
+    assert asked.guard.counts.last_error == "RuntimeError: worse"
 
 
 def test_figures_that_are_too_old_are_no_ground_for_a_decision() -> None:

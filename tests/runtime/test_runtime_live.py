@@ -20,7 +20,6 @@ from stoker.envs.cluster.decision import Decision, Snapshot
 from stoker.envs.cluster.live import LiveEngine
 from stoker.envs.cluster.observe import FEATURES
 from stoker.envs.cluster.observe_all import SLOT
-from stoker.envs.cluster.policy_like import BatchedLike
 from stoker.envs.cluster.simulation import Simulation, simulate
 from stoker.envs.cluster.spec import Cluster, Function, Gpu, Node, Rules
 from stoker.envs.cluster.tick_observer import by_function
@@ -118,17 +117,10 @@ async def serve(
     spec: Cluster, work: Workload, policy: Policy
 ) -> tuple[LiveEngine, Controller, list[asyncio.Future[Any]]]:
     clock = VirtualClock()
-    batched = policy if isinstance(policy, BatchedLike) else None
-    engine = LiveEngine(spec, policy.rules, capacity=4, batched=batched)
-    engine.observe(policy)
+    guard = Guard(policy, spec, settings=GuardSettings(budget_s=30.0, event_budget_s=30.0))
+    engine = LiveEngine(spec, policy.rules, capacity=4, batched=guard.batched)
     names = [f.name for f in spec.functions]
-    controller = Controller(
-        engine,
-        AsSimulated(clock, spec),
-        names,
-        Guard(policy, spec, settings=GuardSettings(budget_s=30.0)),
-        clock,
-    )
+    controller = Controller(engine, AsSimulated(clock, spec), names, guard, clock)
     await controller.start()
     futures = []
     for at_s, fn in zip(work.arrival_s, work.function, strict=True):

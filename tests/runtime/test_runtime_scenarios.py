@@ -1,0 +1,287 @@
+"""Hours of virtual time on the whole controller, with everything that goes wrong, and its books.
+
+Invariants: every request ends exactly once and as the planner has booked it; a device never holds
+more than it has room for; what the backend holds is what the planner believes it holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from stand_ins import TimedBackend
+from test_runtime_modes import LONG
+
+from stoker.baselines.base import IdlePolicy, Policy
+from stoker.baselines.faascache import FaasCache
+from stoker.baselines.hazard import HazardIndex
+from stoker.baselines.ttl import FixedTtl
+from stoker.envs.cluster.decision import Decision, IdlePlan, Snapshot
+from stoker.envs.cluster.live import LiveEngine
+from stoker.envs.cluster.spec import Cluster, Function, Gpu, Node, Objective
+from stoker.envs.cluster.tables import EXPERTS
+from stoker.runtime.clock import VirtualClock
+from stoker.runtime.controller import Controller
+from stoker.runtime.controller_settings import ControllerSettings
+from stoker.runtime.guard import Guard
+from stoker.runtime.guard_settings import GuardSettings
+from stoker.runtime.messages import Reply
+from stoker.runtime.process import OrderFailed, WorkerDied
+from stoker.runtime.requests import ENDS, RequestFailed
+
+HOURS = 3.0
+FUNCTIONS, PLACES = 10, 2
+NAMES = [f"f{i}" for i in range(FUNCTIONS)]
+CLUSTER = Cluster(
+    Node(tuple(Gpu(3.0, 2.0, sharing="exclusive") for _ in range(PLACES)), host_gib=4.0),
+    tuple(
+        Function(f"f{i}", 1.0, 1.0, runtime_s=2.0 + i, load_gib_s=2.0, alpha_s=0.3, beta_s=0.05,
+                 max_batch=4, slo_s=20.0)
+        for i in range(FUNCTIONS)
+    ),
+    Objective(wait_usd_s=0.01),
+)  # fmt: skip
+
+
+class RoughBackend(TimedBackend):
+    """Durations drawn at random; loads and batches that fail; devices that die.
+
+    Keeps its own ledger of what it holds, in instances a device.
+    """
+
+    def __init__(self, clock: VirtualClock, rng: np.random.Generator, roughness: float) -> None:
+        super().__init__(clock)
+        self.rng, self.roughness = rng, roughness
+        self.on: list[dict[int, int]] = [{} for _ in range(PLACES)]
+        self.flying: list[list[asyncio.Future[Reply]]] = [[] for _ in range(PLACES)]
+        self.most = 0
+
+    def _soon(self, gpu: int, mean_s: float, outcome: Any) -> asyncio.Future[Reply]:
+        future = self._later(float(self.rng.gamma(4.0, mean_s / 4.0)), outcome)
+        self.flying[gpu] = [f for f in self.flying[gpu] if not f.done()] + [future]
+        return future
+
+    def load(self, gpu: int, instance: int, fn: int, source: str) -> asyncio.Future[Reply]:
+        self.on[gpu][instance] = fn
+        self.most = max(self.most, *(len(device) for device in self.on))
+        if self.rng.random() < self.roughness:
+            future = self._soon(gpu, 1.0, OrderFailed("no such weights"))
+            future.add_done_callback(lambda done: self.on[gpu].pop(instance, None))
+            return future
+        return self._soon(gpu, 1.0 if source == "host" else 3.0 + fn, None)
+
+    def drop(self, gpu: int, instance: int, to_host: bool) -> asyncio.Future[Reply]:
+        assert self.on[gpu].pop(instance, None) is not None, "what is dropped is there"
+        return self._later(0.0, None)
+
+    def run(self, gpu: int, instance: int, payloads: Sequence[Any]) -> asyncio.Future[Reply]:
+        assert instance in self.on[gpu], "what runs is there"
+        if self.rng.random() < self.roughness:
+            return self._soon(gpu, 0.5, OrderFailed("cannot be served"))
+        return self._soon(gpu, 0.3 + 0.05 * len(payloads), [p * 2 for p in payloads])
+
+    def strike(self, gpu: int) -> None:
+        """The device's worker dies with all that it holds."""
+        lost, self.on[gpu] = sorted(self.on[gpu]), {}
+        for future in self.flying[gpu]:
+            if not future.done():
+                future.set_exception(WorkerDied("died"))
+        self.on_lost(gpu, lost)
+
+
+class Scenario:
+    """One run: bursty traffic, clients that leave, faults, stalls."""
+
+    def __init__(self, policy: Policy, seed: int, roughness: float, **guard: Any) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.clock = VirtualClock()
+        self.backend = RoughBackend(self.clock, np.random.default_rng([seed, 1]), roughness)
+        self.roughness = roughness
+        fallback = FixedTtl(300.0)
+        settings = GuardSettings(**{**LONG, "hold_s": 120.0, **guard})
+        self.guard = Guard(policy, CLUSTER, fallback, settings)
+        limits = ControllerSettings(deadline_s=20.0, queue_limit=20, residency_s=15.0)
+        self.engine = LiveEngine(
+            CLUSTER, self.guard.rules, act=self.guard.act, residency_s=limits.residency_s
+        )
+        self.controller = Controller(
+            self.engine, self.backend, NAMES, self.guard, self.clock, limits
+        )
+        self.ends: Counter[int] = Counter()
+        self.outcomes: Counter[str] = Counter()
+
+    def play(self) -> Scenario:
+        asyncio.run(self._main())
+        self.guard.close()
+        return self
+
+    async def _main(self) -> None:
+        await self.controller.start()
+        end_s, k = 3600.0 * HOURS, 0
+        while self.clock.now() < end_s:
+            burst = self.rng.random() < 0.05
+            fn = int(FUNCTIONS * self.rng.random() ** 2)
+            for _ in range(int(self.rng.integers(5, 60)) if burst else 1):
+                self._send(k, fn)
+                k += 1
+            await self._pass(float(self.rng.exponential(6.0)))
+            self._check()
+        await self.clock.run_until(end_s + 600.0)
+        self._check()
+        assert self.controller.open_requests == 0
+        self.result = self.engine.result(self.clock.now())
+        await self.controller.close()
+        self.sent = k
+
+    def _send(self, k: int, fn: int) -> None:
+        future = self.controller.request(fn, f"{k}-")
+        future.add_done_callback(lambda done: self._ended(k, done))
+        if self.rng.random() < 0.1 * (self.roughness > 0.0):
+            leaves_s = self.clock.now() + float(self.rng.exponential(5.0))
+            self.clock.call_at(leaves_s, future.cancel)  # type: ignore[arg-type]
+
+    def _ended(self, k: int, done: asyncio.Future[Any]) -> None:
+        self.ends[k] += 1
+        if done.cancelled():
+            self.outcomes["cancelled"] += 1
+        elif done.exception() is not None:
+            assert isinstance(done.exception(), RequestFailed)
+            self.outcomes["refused"] += 1
+        else:
+            assert done.result().output == f"{k}-{k}-", "the answer is this request's own"
+            self.outcomes["served"] += 1
+
+    async def _pass(self, seconds: float) -> None:
+        # Never past a tick: its decision, on a thread, belongs to that instant.
+        end_s = self.clock.now() + seconds
+        tick_s = min(self.guard.tick_s, 1e9)
+        while (tick := tick_s * (self.clock.now() // tick_s + 1)) < end_s:
+            await self.clock.run_until(tick)
+            await self.controller.settled()
+        await self.clock.run_until(end_s)
+        await self.controller.settled()
+        if self.rng.random() < 0.01 * (self.roughness > 0.0):
+            self.backend.strike(int(self.rng.integers(PLACES)))
+        if self.rng.random() < 0.005 * (self.roughness > 0.0):
+            self.clock.stall(float(self.rng.uniform(1.0, 90.0)))
+
+    def _check(self) -> None:
+        """What the backend holds is what the planner believes, less loads put off."""
+        free = self.engine.snapshot().free_gib[0]
+        held = [len(device) for device in self.backend.on]
+        waiting = self.controller._effector._instances
+        backing_off = [
+            load.gpu for i, load in waiting.items() if i not in self.backend.on[load.gpu]
+        ]
+        believed = [3.0 - free[g] - backing_off.count(g) for g in range(PLACES)]
+        assert held == pytest.approx(believed)
+        assert max(held) <= 3
+
+
+class Residual(IdlePolicy):
+    """A plan drawn at random; from time to time none, or nonsense."""
+
+    def __init__(self, rough: bool) -> None:
+        self.rng, self.rough = np.random.default_rng(5), rough
+
+    def act(self, observation: np.ndarray) -> IdlePlan:
+        n = len(observation)
+        mix = np.zeros((n, EXPERTS))
+        mix[:, 0] = 1.0
+        multiplier = np.exp(self.rng.normal(size=n))
+        if self.rough and self.rng.random() < 0.2:
+            multiplier[:] = np.nan
+        if self.rough and self.rng.random() < 0.05:
+            raise RuntimeError("odd")
+        return IdlePlan(mix, multiplier, self.rng.integers(0, 3, n))
+
+
+class Restless(Policy):
+    """Orders drawn at random at every tick: the worst that is legal; sometimes it is not."""
+
+    tick_s = 60.0
+
+    def __init__(self, rough: bool) -> None:
+        self.rng, self.rough = np.random.default_rng(6), rough
+
+    def decide(self, snapshot: Snapshot) -> Decision:
+        shape, rng = (1, FUNCTIONS), self.rng
+        if self.rough and rng.random() < 0.1:
+            raise RuntimeError("odd")
+        keep = rng.choice([0.0, 5.0, 100.0, np.inf], shape)
+        if self.rough and rng.random() < 0.1:
+            keep[0, 0] = np.nan
+        return Decision(
+            keep_alive_s=keep,
+            host_keep_alive_s=rng.choice([0.0, 50.0], shape),
+            prewarm=rng.integers(0, 2, shape).astype(np.int32),
+            max_batch=rng.integers(1, 5, shape).astype(np.int32),
+            batch_wait_s=rng.choice([0.0, 2.0], shape),
+            min_batch=rng.integers(1, 4, shape).astype(np.int32),
+            max_instances=rng.integers(1, 4, shape).astype(np.int32),
+            drop_head=(rng.random(shape) < 0.02).astype(np.int32),
+        )
+
+
+def settled(scenario: Scenario) -> dict[str, int]:
+    """Check the books at the end; return how requests ended."""
+    counts = scenario.controller.statistics.counts
+    assert set(scenario.ends.values()) == {1} and len(scenario.ends) == scenario.sent
+    ends = {kind: counts[kind] for kind in ENDS}
+    assert sum(ends.values()) == counts["requests"] == scenario.sent
+    # A client may leave when its answer is on its way: then it has gone, whatever the books say.
+    assert scenario.outcomes["served"] <= ends["served"]
+    assert scenario.outcomes["cancelled"] == ends["cancelled"]
+    planner = scenario.result.counters
+    assert scenario.result.outcome.tier.max() < 255, "the planner has closed every request"
+    assert len(scenario.result.outcome.tier) == scenario.sent - ends["overflow"]
+    assert planner["served"] + planner["drops"] + planner["failed"] == len(
+        scenario.result.outcome.tier
+    )
+    return ends
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [FaasCache(), HazardIndex(), Residual(False), Restless(False)],
+    ids=lambda policy: type(policy).__name__,
+)
+def test_hours_without_faults(policy: Policy) -> None:
+    scenario = Scenario(policy, 0, 0.0).play()
+    ends = settled(scenario)
+    assert ends["failed"] == ends["cancelled"] == 0
+    assert ends["served"] > 3000 and ends["overflow"] > 0, "bursts exceed a queue"
+    assert scenario.backend.most == 3
+    assert not scenario.guard.counts.fallbacks
+
+
+@pytest.mark.parametrize("mode", ["active", "shadow"])
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("made", [Residual, Restless])
+def test_hours_with_everything_that_goes_wrong(
+    made: type[Residual] | type[Restless], seed: int, mode: str
+) -> None:
+    scenario = Scenario(made(True), seed, 0.03, mode=mode, max_age_s=30.0, slo_budget=0.05).play()
+    ends = settled(scenario)
+    assert min(ends["served"], ends["failed"], ends["cancelled"], ends["expired"]) > 0
+    counts = scenario.guard.counts
+    assert counts.trips > 0 and counts.fallbacks["held"] > 0
+    assert set(counts.fallbacks) <= {"raised", "nan", "held", "stale", "burn", "slow"}
+
+
+def test_the_same_seed_gives_the_same_hours() -> None:
+    runs = [Scenario(Residual(True), 3, 0.03).play() for _ in range(2)]
+    assert runs[0].outcomes == runs[1].outcomes
+    np.testing.assert_array_equal(runs[0].result.outcome.finish_s, runs[1].result.outcome.finish_s)
+
+
+def test_a_canary_among_hours_of_faults() -> None:
+    scenario = Scenario(
+        Restless(True), 4, 0.03, mode="canary", canary_share=0.4, max_age_s=30.0
+    ).play()
+    settled(scenario)
+    assert scenario.guard.counts.trips > 0
