@@ -23,3 +23,9 @@ def register_envs() -> None:
                 entry_point=f"stoker.envs.{where}Env",
                 vector_entry_point=f"stoker.envs.{where}VectorEnv",
             )
+    if "stoker/Runtime-v0" not in gym.registry:
+        gym.register(
+            id="stoker/Runtime-v0",
+            entry_point="stoker.runtime.environment:RuntimeEnv",
+            nondeterministic=True,  # real models, in real time
+        )

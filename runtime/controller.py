@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stoker.baselines.base import Policy
+from stoker.envs.cluster.decision import Decision, Snapshot
 from stoker.envs.cluster.errors import SpecError
 from stoker.runtime.backend import Backend
 from stoker.runtime.clock import Clock, RealClock, Timer
@@ -217,6 +218,19 @@ class Controller:
         self._tell(self.planner.advance)
 
     # POLICY
+
+    def order(self, decision: Decision) -> None:
+        """Take over standing orders of somebody who decides from outside, without a guard."""
+        self._tell(self._obey, decision)
+
+    def _obey(self, t: float, decision: Decision) -> None:
+        self.planner.advance(t)
+        self.planner.apply(decision)
+
+    def look(self) -> Snapshot:
+        """Return what a policy would see now."""
+        self._tell(self.planner.advance)
+        return self.planner.snapshot()
 
     async def reload(self, make: Callable[[], Policy]) -> None:
         """Put another policy in the place of the one that is guarded.

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from stoker.envs.cluster.batching import RUN
 from stoker.envs.cluster.decision import Decision, Snapshot
 from stoker.envs.cluster.live import LiveEngine
 from stoker.envs.cluster.live_effects import Effect, Load
-from stoker.envs.cluster.policy_like import PolicyLike
+from stoker.envs.cluster.policy_like import BatchedLike, PolicyLike
 from stoker.envs.cluster.recollection import Memory
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.runtime.event_guard import heuristic
@@ -86,15 +87,32 @@ class Planner(Protocol):
         ...
 
 
-def warm_up(cluster: Cluster, rules: Rules, events: bool = False) -> None:
+class _RunsOne:
+    """A policy of batches that runs one request, with the sizes of another policy."""
+
+    def __init__(self, like: BatchedLike) -> None:
+        self.rules, self.tick_s, self.observes = like.rules, like.tick_s, like.observes
+        self.slo_target, self.sizes, self.wait_share = like.slo_target, like.sizes, like.wait_share
+        self.batches, self.reset = self, like.reset
+
+    def decide(self, observation: Any, due: Any = None) -> Any:
+        """Run the smallest batch."""
+        return np.full(1, RUN)
+
+
+def warm_up(cluster: Cluster, rules: Rules, policy: PolicyLike | None = None) -> None:
     """Compile, or read from the cache, all that the planner needs, on an engine thrown away.
 
     Args:
         cluster: of the planner.
         rules: of the planner.
-        events: also what an event policy needs.
+        policy: that it will serve; None = none that is asked at events.
     """
-    engine = LiveEngine(cluster, rules, capacity=4, act=heuristic if events else None)
+    acts = heuristic if getattr(policy, "act", None) is not None else None
+    batched = _RunsOne(policy) if isinstance(policy, BatchedLike) else None
+    engine = LiveEngine(cluster, rules, capacity=4, act=acts, batched=batched)
+    if policy is not None:
+        engine.observe(policy)
     engine.apply(Decision(keep_alive_s=np.full((1, len(cluster.functions)), math.inf)))
     head = engine.arrive(0.0, 0)
     loads = [effect for effect in engine.effects() if isinstance(effect, Load)]

@@ -193,8 +193,7 @@ class _Session:
 
     async def play(self) -> ReplayResult:
         await self.backend.start()
-        events = self.guard.act is not None
-        await asyncio.to_thread(warm_up, self.cluster, self.guard.rules, events)
+        await asyncio.to_thread(warm_up, self.cluster, self.guard.rules, self.guard.policy)
         clock = RealClock()
         controller = Controller(
             self.engine, self.backend, self.names, self.guard, clock, self.settings

@@ -139,7 +139,6 @@ class _Soak:
         guard = Guard(self.policy, cluster, settings=GuardSettings(hold_s=1.0, longest_hold_s=8.0))
         self.guard = guard
         self.engine = LiveEngine(cluster, guard.rules, act=guard.act, recycle=True)
-        self.engine.observe(self.policy)
         self.payloads, self.expected = _references(deployments, self.rng)
         self.make, self.deployments = make, tuple(deployments)
         self.open: set[asyncio.Future[Answer]] = set()
@@ -147,8 +146,7 @@ class _Soak:
     async def play(self) -> SoakReport:
         before = set(os.listdir("/dev/shm"))
         await self.backend.start()
-        events = self.guard.act is not None
-        await asyncio.to_thread(warm_up, self.cluster, self.guard.rules, events)
+        await asyncio.to_thread(warm_up, self.cluster, self.guard.rules, self.policy)
         clock = RealClock()
         names = [f.name for f in self.cluster.functions]
         self.controller = controller = Controller(

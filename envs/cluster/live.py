@@ -97,6 +97,11 @@ class LiveEngine:
         return self._state.rows[0]
 
     @property
+    def simulation(self) -> Simulation:
+        """The tables, for whoever looks at them."""
+        return self._sim
+
+    @property
     def capabilities(self) -> Capabilities:
         """What `apply` clips orders to."""
         return self._sim.capabilities

@@ -87,7 +87,8 @@ class Simulation:
         self.capabilities = Capabilities()
         self.pending = Pending.empty(len(clusters))
         """The decisions that are due; filled by `run` where a row pauses."""
-        self._observer: TickObserver | None = None
+        self.observer: TickObserver | None = None
+        """What fills `Snapshot.observation`; see `observe`."""
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def load(
@@ -116,7 +117,7 @@ class Simulation:
         """Fill `Snapshot.observation` from now on, if the policy asks for it."""
         if policy.observes:
             rows, slots = self.state.fn.shape
-            self._observer = TickObserver(rows, slots, policy.slo_target)
+            self.observer = TickObserver(rows, slots, policy.slo_target)
 
     def run(
         self, until_s: float | NDArray[np.float64] = np.inf, plan: IdlePlan | None = None
@@ -196,8 +197,8 @@ class Simulation:
             memory_price=rows["price"],
             nodes_up=self.state.nodes_by_class(up=True),
             observation=np.zeros((len(rows), 0), np.float32)
-            if self._observer is None
-            else self._observer.see(rows),
+            if self.observer is None
+            else self.observer.see(rows),
         )
 
     def result(self, row: int = 0) -> Result:

@@ -39,19 +39,20 @@ class TickObserver:
     def __init__(self, rows: int, slots: int, slo_target: float) -> None:
         if not 0.0 <= slo_target <= 1.0:
             raise SpecError("policy.slo_target", slo_target, ">= 0, <= 1")
-        self._slots = slots
-        self._slo = SloMultipliers(rows, (slo_target, slo_target), 0.0)
-        self._slo.state[:, 0] = slo_target
-        self._spent = np.zeros((rows, slots, len(TICK)))
+        self.slots = slots
+        self.slo = SloMultipliers(rows, (slo_target, slo_target), 0.0)
+        self.slo.state[:, 0] = slo_target
+        self.spent = np.zeros((rows, slots, len(TICK)))
+        """What each function has cost in the tick that ended last, see TICK. Shape: (B, S, 9)"""
         self._last_s = np.zeros(rows)
 
     def see(self, rows: NDArray[np.void]) -> NDArray[np.float32]:
         """Describe the rows and begin a new tick. Shapes: (B,) -> (B, S * SLOT + C)"""
-        seen = np.zeros((len(rows), self._slots * SLOT + C), np.float32)
+        seen = np.zeros((len(rows), self.slots * SLOT + C), np.float32)
         hours = (rows["now"] - self._last_s) / (rows["first_bin"] * HOUR_BINS)
         self._last_s = rows["now"].copy()
         which = np.arange(len(rows))
-        observe_ticks(rows, which, self._slots, seen, self._spent, self._slo.state)
-        ended = self._spent.sum(axis=1)
-        self._slo.learn(ended[:, LATE], ended[:, REQUESTS], hours)
+        observe_ticks(rows, which, self.slots, seen, self.spent, self.slo.state)
+        ended = self.spent.sum(axis=1)
+        self.slo.learn(ended[:, LATE], ended[:, REQUESTS], hours)
         return seen
