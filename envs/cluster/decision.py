@@ -58,6 +58,10 @@ class Decision:
     """Scale-out limit. Shape: (B, F)"""
     drop_head: Ints | None = None
     """1 = refuse the head of the queue now. Shape: (B, F)"""
+    token_budget: Ints | None = None
+    """Tokens of an iteration of an LLM function that computes prompts in chunks (scheduler
+    `sarathi`), from the next iteration on; 0 = whole prompts first and alone. Nothing to functions
+    that are no LLMs; on an LLM of another scheduler it counts as a clip. Shape: (B, F)"""
     gpu_class: Ints | None = None
     """New instances go to GPUs of this class alone (Cluster.kinds); -1 = any. A class that cannot
     hold the function counts as a clip and as any. Shape: (B, F)"""
@@ -69,6 +73,8 @@ class Decision:
     wait. Shape: (B, C)"""
 
 
+LEAST_TOKENS, MOST_TOKENS = 16, 2**16
+"""Range of a token budget that is not 0."""
 PER_FUNCTION = tuple(f.name for f in fields(Decision) if f.name not in ("targets", "nodes_wanted"))
 """The orders of shape (B, F)."""
 
@@ -170,9 +176,10 @@ _FLOOR = {
     "max_batch": 1,
     "max_instances": 0,
     "drop_head": 0,
+    "token_budget": 0,
     "gpu_class": -1,
 }
-_SAFE = {"prewarm_after_s": np.inf}
+_SAFE = {"prewarm_after_s": np.inf, "token_budget": 512}
 _SCORES = ("eviction_score", "host_eviction_score")
 
 
@@ -204,6 +211,7 @@ def legalize(
         "prewarm_host": int(capabilities.host_tier),
         "max_instances": capabilities.max_instances,
         "drop_head": 1,
+        "token_budget": MOST_TOKENS,
         "host_keep_alive_s": np.inf if capabilities.host_tier else 0.0,
         "runtime_keep_alive_s": np.inf if capabilities.layers else 0.0,
         "sandbox_keep_alive_s": np.inf if capabilities.layers else 0.0,
@@ -219,6 +227,8 @@ def legalize(
             safe = np.clip(safe, _FLOOR[name], ceilings.get(name, np.inf))
         if name == "prewarm_after_s" and not capabilities.prewarm:
             safe = np.full_like(safe, np.inf)
+        if name == "token_budget":
+            safe = np.where((safe > 0) & (safe < LEAST_TOKENS), LEAST_TOKENS, safe)
         clipped = clipped + (safe != asked)
         setattr(legal, name, safe)
     return legal, clipped

@@ -70,6 +70,7 @@ def fill_functions(table: Records, cluster: Cluster) -> None:
     fill_images(table, cluster)
     if llms := [k for k, f in enumerate(cluster.functions) if f.llm]:
         table["llm"][llms] = np.arange(len(llms))
+        table["token_budget"][llms] = [f.llm.token_budget for f in cluster.functions if f.llm]
         table["concurrency"][llms] = [f.llm.requests for f in cluster.functions if f.llm]
 
 

@@ -47,7 +47,7 @@ def take_lane(r, i):
     for queue in range(lane["queues"]):
         queue_at(lane["queue"], queue)["n"] = 0
         queue_at(lane["queue"], queue)["service"] = 0.0
-    lane["inst"], lane["phase"] = i, OFF
+    lane["inst"], lane["phase"], lane["pattern"] = i, OFF, fn_at(r["fn"], inst["fn"])["llm"]
     lane["inbox_head"] = lane["inbox_tail"] = NONE
     inst["lane"] = k
 

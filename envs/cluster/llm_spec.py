@@ -5,6 +5,7 @@ Units: seconds, GiB, tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,8 @@ SLACK_GIB = 1e-9
 """Rounding of a difference."""
 DEVICE_SHARE = 0.9
 """gpu_memory_utilization of vLLM."""
-APART = ("profile", "kv_gib", "requests")
+TARGETS = ("ttft_s", "tbt_s")
+APART = ("profile", "kv_gib", "requests", *TARGETS)
 """Fields that a replica does not know by these names."""
 LEFT_ALONE = {"max_batch": 1, "concurrency": 1, "overlap_s": 0.0}
 """Fields of a function that say nothing of one that serves by iterations."""
@@ -55,6 +57,10 @@ class Llm:
     form: str = "roofline"
     t_cpu_s: float | str = 0.0
     preset: str = "stoker"
+    ttft_s: float = math.inf
+    """Target of the time from arrival to the first token."""
+    tbt_s: float = math.inf
+    """Target of the time between two tokens; those that come later are counted."""
 
 
 def check_llm(f: Function) -> None:
@@ -87,6 +93,9 @@ def pattern(f: Function) -> NDArray[Any]:
         known = profile(llm.profile)
         for name in ("requests", "block_size"):
             whole(name, getattr(llm, name))
+        for name in TARGETS:
+            require(getattr(llm, name) > 0.0, name, getattr(llm, name), "> 0; inf = none")
+        row["tbt_s"] = llm.tbt_s
         asked = {x.name: getattr(llm, x.name) for x in fields(llm) if x.name not in APART}
         enter(row, known, num_blocks=_blocks(f, llm, known.figures["kv_token_bytes"]), **asked)
     except SpecError as error:

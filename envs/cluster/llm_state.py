@@ -55,6 +55,7 @@ class Lanes:
         for f in cluster.functions:
             if f.llm is not None:
                 lane[row["llms"]] = pattern(f)[0]
+                lane["warmup"][row["llms"]] = row["warmup"]
                 lane["queues"][row["llms"]] = queues_of(f.llm.scheduler, requests)
                 row["llms"] += 1
         row["lane_free"] = self.llms
@@ -84,10 +85,11 @@ class Lanes:
         row["lane"], row["prompt"] = lane.ctypes.data, self._prompt[k].ctypes.data
         row["turn"] = turn_address()
 
-    def token_times(self, k: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """When each request of row k got its first token, and its longest wait for another."""
+    def token_times(self, k: int) -> tuple[NDArray[Any], ...]:
+        """First token of each request of row k, longest wait for another, how many were late."""
         req = self.req[k]
-        return req["first_token"].copy(), np.where(req["max_gap"] < 0.0, np.nan, req["max_gap"])
+        longest_s = np.where(req["max_gap"] < 0.0, np.nan, req["max_gap"])
+        return req["first_token"].copy(), longest_s, req["late"].copy()
 
 
 def _doubled(table: Records) -> Records:

@@ -12,6 +12,7 @@ from stoker.envs.cluster.host_tier import rescore_host, review_host
 from stoker.envs.cluster.instances import expiry_of, remove_instance, set_expiry, timed
 from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.layers import review_layers
+from stoker.envs.cluster.llm_budget import order_budget
 from stoker.envs.cluster.loading import fetch_host
 from stoker.envs.cluster.order import rescore
 from stoker.envs.cluster.placed import may_expire, standing
@@ -33,6 +34,8 @@ def _obey(r, f):
         fn["drop_head"] = 0
         if fn["queued"] > 0:
             drop(r, dequeue(r, f), t)
+    if r["llms"] and fn["llm"] != NONE:
+        order_budget(r, f, t)
     i = fn["open_head"]
     while i != NONE:
         inst = inst_at(r["inst"], i)

@@ -44,6 +44,8 @@ class Outcome:
     """When an LLM put out its first token, NaN where none did; None without LLMs. Shape: (N,)"""
     max_tbt_s: NDArray[np.float64] | None = None
     """Longest time between two tokens, NaN where there are not two; likewise. Shape: (N,)"""
+    late_tokens: NDArray[np.int32] | None = None
+    """Tokens that came later than `Llm.tbt_s` after the one before; likewise. Shape: (N,)"""
 
     @property
     def latency_s(self) -> NDArray[np.float64]:
@@ -171,7 +173,7 @@ def collect(state: State, cluster: Cluster, k: int) -> Result:
     )
     refused = _count(tier[scored], DROPPED) + _count(tier[scored], FAILED)
     late = int(row["late"]) + refused + int(np.count_nonzero(queued))
-    tokens = (None, None) if state.lanes is None else state.lanes.token_times(k)
+    tokens = () if state.lanes is None else state.lanes.token_times(k)
     function, finish_s = state.workloads[k].function, req["finish"].copy()
     outcome = Outcome(arrival_s, function, tier, start_s, finish_s, *tokens)
     return Result(

@@ -95,6 +95,8 @@ FN = np.dtype(
         ("overdue", "i8"), ("prepaid", "i8"),
         # its pattern among the replicas of LLMs, else NONE (llm_lanes.py)
         ("llm", "i8"),
+        # tokens of its iterations (llm_budget.py)
+        ("token_budget", "i8"),
     ],
     align=True,
 )  # fmt: skip

@@ -9,6 +9,7 @@ none of it:
 | FORM | requests came in, or a batch is over | take the inbox, form the next batch, say how long |
 | END | its time has come | advance every member of the batch |
 | CUT | a request came in during a stretch | end the stretch with the iteration that runs then |
+| STOP | its budget is another one now | the same, whether or not an arrival could be let in |
 
 A stretch is planned without a look at arrivals, which nobody knows yet, and cut when one comes; the
 replica's own loop (engine.py) looks ahead instead. Both run the same iterations.
@@ -18,13 +19,15 @@ Units: seconds.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 from stoker.envs.cluster.jit import address_of, njit
 from stoker.envs.cluster.llm.engine import enqueue, finish_batch, form, plan_batch
-from stoker.envs.cluster.llm.lane_table import CUT, END, lane_at
+from stoker.envs.cluster.llm.lane_table import CUT, END, FORM, STOP, lane_at
 from stoker.envs.cluster.llm.stretch import looks_out, shorten
 from stoker.envs.cluster.llm.tables import NONE, req_at
+from stoker.envs.cluster.llm.token_books import book_tokens
 
 
 @njit
@@ -53,7 +56,7 @@ def _form(s, t):
 
 @njit
 def _cut(s, t):
-    if s["steps"] > 1 and looks_out(s):
+    if s["steps"] > 1:
         s["steps"], s["total_s"], s["first_s"], s["last_s"] = shorten(s, s["steps"], t - s["began"])
 
 
@@ -61,10 +64,14 @@ def _turn(lanes: int, k: int, kind: int, t: float) -> int:
     """Let lane k of the table at an address take its turn."""
     s = lane_at(lanes, k)
     if kind == END:
+        pattern = lane_at(lanes, s["pattern"])
+        if pattern["tbt_s"] < math.inf:
+            book_tokens(pattern, s)
         finish_batch(s, s["began"], s["steps"], s["total_s"], s["first_s"], s["last_s"])
-    elif kind == CUT:
+    elif kind == STOP or (kind == CUT and looks_out(s)):
         _cut(s, t)
-    else:
+    elif kind == FORM:
+        s["budget"] = lane_at(lanes, s["pattern"])["budget"]
         _form(s, t)
     return 0
 

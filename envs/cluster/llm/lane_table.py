@@ -15,22 +15,25 @@ from numba.extending import intrinsic
 from stoker.envs.cluster.llm.tables import ROW
 from stoker.envs.cluster.tables import _reference as reference
 
-FORM, END, CUT = range(3)
+FORM, END, CUT, STOP = range(4)
 """Turns (lane.py)."""
 OFF, DUE, RUNS = range(3)
 """What a lane does: nothing, a turn at this instant is due, a batch runs."""
 
 OWN = [
-    ("inst", "i8"), ("phase", "i8"), ("stamp", "i8"), ("next", "i8"),
+    ("inst", "i8"), ("phase", "i8"), ("stamp", "i8"), ("next", "i8"), ("pattern", "i8"),
     ("inbox_head", "i8"), ("inbox_tail", "i8"),
     ("began", "f8"), ("steps", "i8"), ("total_s", "f8"), ("first_s", "f8"), ("last_s", "f8"),
+    ("tbt_s", "f8"), ("warmup", "f8"), ("busy_s", "f8"), ("prompt_tokens", "i8"),
+    ("gaps", "i8"), ("gap_s", "f8"), ("worst_s", "f8"), ("late", "i8"), ("late_share", "f8"),
 ]  # fmt: skip
 LANE: Any = np.dtype([(name, ROW[name]) for name in ROW.names or ()] + OWN, align=True)
 """A replica, whose instance it is, requests that wait to be let in, and the batch that runs:
 iterations, time of all, of the first and of the last. Events with another `stamp` are void.
 
 The first lanes of a row are patterns, one an LLM function; a live instance takes a free one and
-copies its function's."""
+copies its function's (number `pattern`), whose budget it goes by. There, too, are the target of the
+time between tokens and the books of all replicas of the function (token_books.py)."""
 COPIED_FROM, COPIED_END = (LANE.fields[name][1] // 8 for name in ("reqs", "inst"))
 """Words that are copied from a pattern: all of a replica but its tables, which a lane keeps."""
 

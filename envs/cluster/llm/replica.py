@@ -174,6 +174,7 @@ def fill(req: NDArray[Any], requests: Requests) -> None:
     """Enter the requests."""
     req["arrival"], req["prompt"] = requests.arrival_s, requests.prompt_tokens
     req["total"] = requests.prompt_tokens + requests.output_tokens
+    req["output"] = requests.output_tokens
     req["client"], req["next"], req["max_gap"] = requests.client, NONE, -1.0
     for name in ("last_token", "first_scheduled", "first_token", "completed"):
         req[name] = np.nan

@@ -24,12 +24,13 @@ REQ = np.dtype(
         ("client", "i4"), ("queue", "i4"), ("next", "i4"), ("restarts", "i4"),
         ("used_s", "f8"), ("last_step", "f8"),
         ("arrival", "f8"), ("first_scheduled", "f8"), ("first_token", "f8"), ("completed", "f8"),
-        ("rejected", "i4"),
+        ("rejected", "i4"), ("output", "i4"), ("late", "i4"),
     ],
     align=True,
 )  # fmt: skip
 """A request. `prompt` is what must be computed before the next token: after a restart also what it
-had put out. `processed` counts tokens computed, and one more from the first output token on."""
+had put out. `processed` counts tokens computed, and one more from the first output token on;
+`output` are those asked for, `late` those that came late after the one before (token_books.py)."""
 MEMBER = np.dtype([("q", "i4"), ("tokens", "i4")], align=True)
 """A request in a batch, and its tokens in that iteration."""
 PLACE = np.dtype([("q", "i4")])

@@ -18,17 +18,23 @@ from stoker.envs.cluster.llm.tables import queue_at, req_at
 
 
 @njit
-def form_vllm(r):
-    """Form the next batch."""
+def join_whole(r, limit):
+    """Take waiting prompts, whole, as long as a batch has at most so many tokens."""
     longest = 0
     while r["waiting"] > 0 and holders(r) < r["max_batch"]:
         s = req_at(r["req"], queue_at(r["queue"], 0)["head"])
         prompt = s["prompt"]
         longest = max(longest, prompt)
         tokens = (r["members"] + 1) * longest if r["padded"] else r["tokens"] + prompt
-        if tokens > r["budget"] or not can_start(r, s):
+        if tokens > limit or not can_start(r, s):
             break
         start(r, pop(r, 0), prompt)
+
+
+@njit
+def form_vllm(r):
+    """Form the next batch."""
+    join_whole(r, r["budget"])
     if r["members"] == 0:
         sort_running(r)
         join_running(r)
