@@ -77,7 +77,7 @@ class BatchProblems:
             functions.append(
                 Function(
                     f"f{f}", weights_gib=0.0, device_gib=1.0, alpha_s=alpha_s, beta_s=beta_s,
-                    max_batch=self.max_batch, slo_s=full_s * _between(rng, self.target),
+                    max_batch=self.max_batch, slo_s=full_s * between(rng, self.target),
                 )
             )  # fmt: skip
             rates.append(load * float(shares[f]) * self.max_batch / full_s)
@@ -96,10 +96,11 @@ class BatchProblems:
         return cluster, workload
 
     def _arrivals(self, rng: Rng, rate: float, horizon_s: float) -> np.ndarray:
-        drawn = gamma(rng, rate, horizon_s, _between(rng, self.cv))
+        drawn = gamma(rng, rate, horizon_s, between(rng, self.cv))
         return drawn[within(drawn, horizon_s)]
 
 
-def _between(rng: Rng, bounds: tuple[float, float]) -> float:
+def between(rng: Rng, bounds: tuple[float, float]) -> float:
+    """Draw log-uniformly."""
     low, high = np.log(bounds)
     return float(np.exp(rng.uniform(low, high)))

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from stoker.envs.batching_core import BatchingRows, Ints
 from stoker.envs.cluster.batching import RUN
 from stoker.envs.single import SingleEnv
-from stoker.envs.views import Views
+from stoker.envs.token_view import TokenTurnEnv, TokenVectorEnv
+from stoker.envs.views import Variants, Views
 
 
 class BatchingFunctionRows(BatchingRows):
@@ -54,8 +55,13 @@ class BatchingClusterRows(BatchingRows):
         return actions
 
 
-BatchingVectorEnv = Views(BatchingClusterRows, BatchingFunctionRows)
-"""Build B rows of the environment: `BatchingVectorEnv(num_envs, view, **arguments)`."""
+BatchingVectorEnv = Variants(
+    (
+        ("dnn", Views(BatchingClusterRows, BatchingFunctionRows)),
+        ("llm", Views(TokenVectorEnv, TokenTurnEnv)),
+    )
+)
+"""Build B rows: `BatchingVectorEnv(num_envs, view, variant, **arguments)`."""
 
 
 class BatchingEnv(SingleEnv):
@@ -67,6 +73,9 @@ class BatchingEnv(SingleEnv):
     head has waited longer. Functions are loaded from the start, one instance each, and take turns
     on the GPUs. A row stops when a batch could start and something has happened: a request has
     come, a batch has ended, or a timer has fired.
+
+    This is the variant `dnn`, the default. In the variant `llm` a tick of a second sets the token
+    budget of LLM functions: see `stoker.envs.token_view.TokenVectorEnv`.
 
     Two views (argument `view`): `cluster` decides at once for every function that could start a
     batch; `function` asks one question a step, about the one whose head is due first.
@@ -139,10 +148,11 @@ class BatchingEnv(SingleEnv):
     Truncation at the workload's horizon; never terminated. `info["summary"]` then holds the scores.
 
     ## Arguments
-    `view`; `problems`: where episodes come from (`BatchProblems`); `max_functions`: slots;
-    `sizes`: of batches, ascending; `wait_share`: longest wait for the next decision, in latency
-    targets, inf = no timer; `weights`: of the costs, by name; `warmup_s`; `same_trace_groups`: so
-    many neighbouring rows share every problem; `copy`: False hands out one of two buffers in turn.
+    `view`; `variant`; `problems`: where episodes come from (`BatchProblems`); `max_functions`:
+    slots; `sizes`: of batches, ascending; `wait_share`: longest wait for the next decision, in
+    latency targets, inf = no timer; `weights`: of the costs, by name; `warmup_s`;
+    `same_trace_groups`: so many neighbouring rows share every problem; `copy`: False hands out one
+    of two buffers in turn.
 
     ## Version History
     * v0: first version.

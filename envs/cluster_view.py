@@ -20,15 +20,7 @@ from stoker.envs.cluster.observe_all import BOUND, SLOT, TICK, C, expire_hosts, 
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.slo import SloMultipliers
 from stoker.envs.cluster.spec import Cluster, Rules
-from stoker.envs.cluster_reward import (
-    COSTS,
-    HELD,
-    LATE,
-    REQUESTS,
-    add_queued,
-    costs_of,
-    tail_cost,
-)
+from stoker.envs.cluster_reward import COSTS, HELD, LATE, REQUESTS, add_queued, costs_of, tail_cost
 from stoker.envs.episode_books import EpisodeBooks
 from stoker.envs.late import LateObservations
 from stoker.envs.levers import KeepAlive, Levers, Scene
@@ -64,6 +56,8 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012
+    slot_columns, cluster_columns, spent_columns = SLOT, C, len(TICK)
+    cost_names: tuple[str, ...] = COSTS
 
     def __init__(
         self,
@@ -91,9 +85,9 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         self.num_envs, self.tick_s, self.warmup_s = num_envs, tick_s, warmup_s
         self.threads, self.copy = threads, copy
         self.fault_rates = faults
-        self.weights = {**dict.fromkeys(COSTS, 1.0), **(weights or {})}
+        self.weights = {**dict.fromkeys(self.cost_names, 1.0), **(weights or {})}
         self.slo = SloMultipliers(num_envs, slo_target, slo_rate)
-        width = self.slots * SLOT + C
+        width = self.slots * self.slot_columns + self.cluster_columns
         self.single_observation_space = gym.spaces.Box(-BOUND, BOUND, (width,), np.float32)
         self.single_action_space = gym.spaces.MultiDiscrete(list(levers.choices) * self.slots)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -104,7 +98,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         self._faults: list[Faults | None] = [None] * num_envs
         late = faults is not None and faults.late
         self._late = LateObservations(num_envs, width) if late else None
-        self.spent = np.zeros((num_envs, self.slots, len(TICK)))
+        self.spent = np.zeros((num_envs, self.slots, self.spent_columns))
         """What each function has cost in the last tick, see TICK. Shape: (B, S, 9)."""
         self.final_spent = self.spent
         """The same of the tick in which a row last ended. Shape: (B, S, 9)."""
@@ -191,9 +185,9 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
     def _check(
         self, rows: int, tick_s: float, weights: dict[str, float], warmup_s: float, groups: int
     ) -> None:
-        unknown = sorted(set(weights) - set(COSTS))
+        unknown = sorted(set(weights) - set(self.cost_names))
         if unknown:
-            raise SpecError("weights", unknown, " | ".join(COSTS))
+            raise SpecError("weights", unknown, " | ".join(self.cost_names))
         for name, count in (("num_envs", rows), ("same_trace_groups", groups)):
             if count < 1:
                 raise SpecError(name, count, "an integer >= 1")

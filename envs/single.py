@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.render import Timeline, board
-from stoker.envs.views import Views
+from stoker.envs.views import Variants, Views
 
 _DENSE = ("final_obs", "_final_obs", "_final_info")
 """Keys of a vector environment's info that a single environment does not hand on."""
@@ -29,7 +29,7 @@ class SingleEnv(gym.Env[NDArray[np.float32], Any]):
         arguments: of the view.
     """
 
-    views: ClassVar[Views]
+    views: ClassVar[Views | Variants]
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012
 
     def __init__(

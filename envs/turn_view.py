@@ -21,8 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.faults import FaultRates
-from stoker.envs.cluster.idle import TERMS
-from stoker.envs.cluster.observe_all import BOUND, SLOT, C
+from stoker.envs.cluster.observe_all import BOUND
 from stoker.envs.cluster.spec import Rules
 from stoker.envs.cluster_view import ClusterVectorEnv
 from stoker.envs.function_view import WORST, term_weights
@@ -71,18 +70,24 @@ class TurnVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[An
         threads: int = 1,
     ) -> None:
         self.weights = term_weights(weights)
-        self.core = ClusterVectorEnv(
+        core = ClusterVectorEnv(
             num_envs, problems, levers=levers, tick_s=tick_s, rules=rules, slo_rate=0.0,
             warmup_s=warmup_s, same_trace_groups=same_trace_groups, faults=faults, copy=False,
             threads=threads,
         )  # fmt: skip
-        self.num_envs, self.slots = num_envs, self.core.slots
-        self._choices = self.core.levers.choices
-        box = gym.spaces.Box(-BOUND, BOUND, (SLOT + C,), np.float32)
+        self._take_over(core)
+
+    def _take_over(self, core: ClusterVectorEnv) -> None:
+        """Ask about the functions of these clusters, whose observations are not copied."""
+        self.core, self.num_envs, self.slots = core, core.num_envs, core.slots
+        self._choices, self._slot, self._shared = (
+            core.levers.choices, core.slot_columns, core.cluster_columns,
+        )  # fmt: skip
+        box = gym.spaces.Box(-BOUND, BOUND, (self._slot + self._shared,), np.float32)
         self.single_observation_space = box
         self.single_action_space = gym.spaces.Discrete(int(np.prod(self._choices)))
-        self.observation_space = batch_space(box, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(box, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def reset(
         self, *, seed: Seed = None, options: dict[str, Any] | None = None
@@ -91,7 +96,7 @@ class TurnVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[An
         self._seen, _ = self.core.reset(seed=seed)
         self._turn, self._made = 0, np.zeros(self.num_envs, np.int64)
         self._asked = np.zeros((self.num_envs, self.slots, len(self._choices)), np.int64)
-        self._totals = np.zeros((self.num_envs, len(TERMS)))
+        self._totals = np.zeros((self.num_envs, len(self.weights)))
         self.core.spent[:] = 0.0
         return self._observe(), self._info(np.zeros(self.num_envs))
 
@@ -141,10 +146,15 @@ class TurnVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[An
             over, dt, ended = self._tick()
         info = self._info(dt) | ended
         info["clipped"] = clipped.astype(np.int64)
-        cost = (info["terms"] * self.weights).sum(axis=1) / info["scale"]
-        rewards = -np.minimum(cost, WORST)
+        rewards = self._rewards(info)
         rewards[info["closes"] < 0] = 0.0
         return self._observe(), rewards, np.zeros(self.num_envs, np.bool_), over, info
+
+    def _rewards(self, info: dict[str, Any]) -> NDArray[np.float64]:
+        """What the function asked has cost, in its own cold starts. Shape: (B,)"""
+        cost = (info["terms"] * self.weights).sum(axis=1) / info["scale"]
+        rewards: NDArray[np.float64] = -np.minimum(cost, WORST)
+        return rewards
 
     def _tick(self) -> tuple[NDArray[np.bool_], NDArray[np.float64], dict[str, Any]]:
         """Run all clusters to the next tick; return who ended, how long it took, what they tell."""
@@ -156,9 +166,10 @@ class TurnVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[An
         ended: dict[str, Any] = {}
         if over.any():
             spent = np.where(over[:, None, None], self.core.final_spent, spent)
-        self._totals += spent[:, :, : len(TERMS)].sum(axis=1)
+        self._totals += spent[:, :, : len(self.weights)].sum(axis=1)
         if over.any():
-            last = told["final_obs"][:, :SLOT], told["final_obs"][:, -C:]
+            seen = told["final_obs"]
+            last = seen[:, : self._slot], seen[:, -self._shared :]
             ended = {
                 "final_obs": np.concatenate(last, axis=1),
                 "_final_obs": over,
@@ -172,17 +183,19 @@ class TurnVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[An
 
     def _observe(self) -> NDArray[np.float32]:
         """The slot of the function asked, then the cluster. Shape: (B, K + C)"""
-        first = self._turn * SLOT
-        return np.concatenate([self._seen[:, first : first + SLOT], self._seen[:, -C:]], axis=1)
+        seen, first = self._seen, self._turn * self._slot
+        return np.concatenate(
+            [seen[:, first : first + self._slot], seen[:, -self._shared :]], axis=1
+        )
 
     def _info(self, dt: NDArray[np.float64]) -> dict[str, Any]:
         """What the function asked has cost since it was asked last. Shapes: (B, ...)"""
-        there = self._seen[:, self._turn * SLOT] == 1.0
+        there = self._seen[:, self._turn * self._slot] == 1.0
         closes = self._made - self.slots + self._turn
         return {
             "function": np.full(self.num_envs, self._turn),
             "closes": np.where(there & (self._made > 0), closes, -1),
-            "terms": self.core.spent[:, self._turn, : len(TERMS)].copy(),
+            "terms": self.core.spent[:, self._turn, : len(self.weights)].copy(),
             "scale": self.core.cold_s[:, self._turn].copy(),
             "dt": dt,
             "action_mask": self.action_masks(),

@@ -40,3 +40,25 @@ class Views:
                 raise SpecError(name, value, f"an argument of the {view} view: {', '.join(known)}")
         core: Core = build(num_envs, **{**dict(self.defaults), **arguments})
         return core
+
+
+@dataclass(frozen=True)
+class Variants:
+    """What `variant=` names: the views of one id in each of its variants, the default first."""
+
+    views: tuple[tuple[str, Views], ...]
+
+    def __call__(
+        self, num_envs: int = 1, view: str = "cluster", variant: str | None = None, **arguments: Any
+    ) -> Core:
+        """Build B rows of a view.
+
+        Raises:
+            SpecError: names the variant, or the argument that its view does not have.
+        """
+        known = dict(self.views)
+        if variant is None:
+            variant = self.views[0][0]
+        if variant not in known:
+            raise SpecError("variant", variant, " | ".join(known))
+        return known[variant](num_envs, view, **arguments)

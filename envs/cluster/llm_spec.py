@@ -95,7 +95,7 @@ def pattern(f: Function) -> NDArray[Any]:
             whole(name, getattr(llm, name))
         for name in TARGETS:
             require(getattr(llm, name) > 0.0, name, getattr(llm, name), "> 0; inf = none")
-        row["tbt_s"] = llm.tbt_s
+            row[name] = getattr(llm, name)
         asked = {x.name: getattr(llm, x.name) for x in fields(llm) if x.name not in APART}
         enter(row, known, num_blocks=_blocks(f, llm, known.figures["kv_token_bytes"]), **asked)
     except SpecError as error:

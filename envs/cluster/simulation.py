@@ -204,6 +204,10 @@ class Simulation:
     def result(self, row: int = 0) -> Result:
         """Outcome and bill of one row up to its present."""
         engine.close_rows(self.state.rows)
+        if self.state.lanes is not None:
+            from stoker.envs.cluster.llm_books import book_rows  # on demand, as the lanes are
+
+            book_rows(self.state.rows[row : row + 1])
         return collect(self.state, self.clusters[row], row)
 
 

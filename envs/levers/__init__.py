@@ -8,8 +8,11 @@ from stoker.envs.levers.lever import Lever, Levers
 from stoker.envs.levers.prewarm import Prewarm
 from stoker.envs.levers.scene import Scene
 from stoker.envs.levers.swap import Swap
+from stoker.envs.levers.token_budget import TokenBudget
 
-__all__ = ["LEVERS", "Batch", "KeepAlive", "Lever", "Levers", "Prewarm", "Scene", "Swap"]
+__all__ = [
+    "LEVERS", "Batch", "KeepAlive", "Lever", "Levers", "Prewarm", "Scene", "Swap", "TokenBudget",
+]  # fmt: skip
 
 LEVERS: dict[str, type[Lever]] = {
     "KeepAlive": KeepAlive, "Swap": Swap, "Prewarm": Prewarm, "Batch": Batch,

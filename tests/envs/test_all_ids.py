@@ -18,12 +18,20 @@ from stoker.envs.batch_problems import BatchProblems
 from stoker.envs.check import check_vector_env
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.problems import SyntheticProblems
+from stoker.envs.token_problems import TokenProblems
 
 BATCHING = "stoker/Batching-v0"
+TOKENS = "stoker/Batching-v0 llm"
+"""Its variant."""
 IDS = [f"stoker/{name}-v0" for name in ("KeepAlive", "Prewarm", "Batching", "Swap", "Cluster")]
-CASES = [(env_id, view) for env_id in IDS for view in ("cluster", "function")]
+CASES = [(env_id, view) for env_id in (*IDS, TOKENS) for view in ("cluster", "function")]
 TINY = SyntheticProblems(functions=3, hours=0.5, requests_per_s=0.05)
-PROBLEMS = {**dict.fromkeys(IDS, TINY), BATCHING: BatchProblems(functions=3, requests=20)}
+PROBLEMS = {
+    **dict.fromkeys(IDS, TINY),
+    BATCHING: BatchProblems(functions=3, requests=20),
+    TOKENS: TokenProblems(functions=3, seconds=20.0),
+}
+NAMED = {env_id: {"id": env_id} for env_id in IDS} | {TOKENS: {"id": BATCHING, "variant": "llm"}}
 every_case = pytest.mark.parametrize(("env_id", "view"), CASES)
 
 
@@ -31,24 +39,24 @@ every_case = pytest.mark.parametrize(("env_id", "view"), CASES)
 def test_gymnasiums_checker_finds_nothing(env_id, view):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(gym.make(env_id, view=view).unwrapped)
+        check_env(gym.make(**NAMED[env_id], view=view).unwrapped)
 
 
 @every_case
 def test_stable_baselines3s_checker_finds_nothing(env_id, view):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env_sb3(gym.make(env_id, view=view).unwrapped)
+        check_env_sb3(gym.make(**NAMED[env_id], view=view).unwrapped)
 
 
 @every_case
 def test_the_vector_checker_finds_nothing(env_id, view):
-    check_vector_env(lambda rows: gym.make_vec(env_id, num_envs=rows, view=view), steps=12)
+    check_vector_env(lambda rows: gym.make_vec(**NAMED[env_id], num_envs=rows, view=view), steps=12)
 
 
 @every_case
 def test_the_spec_survives_pickling(env_id, view):
-    spec = gym.make(env_id, view=view, problems=PROBLEMS[env_id]).unwrapped.spec
+    spec = gym.make(**NAMED[env_id], view=view, problems=PROBLEMS[env_id]).unwrapped.spec
     again = pickle.loads(pickle.dumps(spec))
     assert again == spec
     assert gym.make(again).observation_space == gym.make(spec).observation_space
@@ -56,8 +64,8 @@ def test_the_spec_survives_pickling(env_id, view):
 
 @every_case
 def test_a_single_environment_is_row_zero_of_a_vector(env_id, view):
-    single = gym.make(env_id, view=view, problems=PROBLEMS[env_id]).unwrapped
-    several = gym.make_vec(env_id, num_envs=2, view=view, problems=PROBLEMS[env_id])
+    single = gym.make(**NAMED[env_id], view=view, problems=PROBLEMS[env_id]).unwrapped
+    several = gym.make_vec(**NAMED[env_id], num_envs=2, view=view, problems=PROBLEMS[env_id])
     seen, _ = single.reset(seed=3)
     rows, _ = several.reset(seed=3)
     assert np.array_equal(seen, rows[0])
@@ -79,7 +87,7 @@ def test_a_single_environment_is_row_zero_of_a_vector(env_id, view):
 
 @every_case
 def test_stable_baselines3_learns(env_id, view):
-    env = stoker.envs.make_sb3(env_id, num_envs=4, view=view, problems=PROBLEMS[env_id])
+    env = stoker.envs.make_sb3(**NAMED[env_id], num_envs=4, view=view, problems=PROBLEMS[env_id])
     PPO("MlpPolicy", env, n_steps=32, batch_size=64, n_epochs=1, seed=0, device="cpu").learn(256)
     if view == "function":
         DQN("MlpPolicy", env, learning_starts=32, batch_size=32, seed=0, device="cpu").learn(200)
@@ -89,7 +97,7 @@ def test_stable_baselines3_learns(env_id, view):
 def test_both_sb3_buffers_and_copies_give_the_same_learner(env_id, view):
     def train(**options):
         arguments = {"view": view, "problems": PROBLEMS[env_id], **options}
-        env = stoker.envs.make_sb3(env_id, num_envs=2, **arguments)
+        env = stoker.envs.make_sb3(**NAMED[env_id], num_envs=2, **arguments)
         agent = PPO("MlpPolicy", env, n_steps=32, batch_size=64, n_epochs=1, seed=0, device="cpu")
         return agent.learn(128).policy.state_dict()
 
@@ -100,7 +108,7 @@ def test_both_sb3_buffers_and_copies_give_the_same_learner(env_id, view):
 
 @every_case
 def test_ended_rows_alone_have_an_info_in_sb3(env_id, view):
-    env = stoker.envs.make_sb3(env_id, num_envs=2, view=view, problems=PROBLEMS[env_id])
+    env = stoker.envs.make_sb3(**NAMED[env_id], num_envs=2, view=view, problems=PROBLEMS[env_id])
     env.seed(0)
     env.reset()
     for _ in range(400):
@@ -118,7 +126,7 @@ def test_ended_rows_alone_have_an_info_in_sb3(env_id, view):
 
 @every_case
 def test_wrong_actions_are_named(env_id, view):
-    env = gym.make_vec(env_id, num_envs=2, view=view, problems=PROBLEMS[env_id])
+    env = gym.make_vec(**NAMED[env_id], num_envs=2, view=view, problems=PROBLEMS[env_id])
     env.reset(seed=0)
     good = np.zeros(env.action_space.shape, np.int64)
     for bad in (good[:1], good + 999, good - 1, np.full(good.shape, np.nan), good + 0.5):
@@ -131,9 +139,9 @@ def test_wrong_actions_are_named(env_id, view):
 def test_wrong_arguments_are_named(env_id, view):
     for name, value in (("problem", None), ("weights", {"hope": 1.0}), ("num_envs", 0)):
         with pytest.raises(SpecError, match=name):
-            gym.make_vec(env_id, **{"num_envs": 1, "view": view, name: value})
+            gym.make_vec(**NAMED[env_id], **{"num_envs": 1, "view": view, name: value})
     with pytest.raises(SpecError, match="view"):
-        gym.make(env_id, view="bird")
+        gym.make(**NAMED[env_id], view="bird")
 
 
 GOLDEN = {
@@ -141,6 +149,8 @@ GOLDEN = {
     ("stoker/KeepAlive-v0", "function"): "4ed7d409534371ce",
     (BATCHING, "cluster"): "5a122dcd7495fc00",
     (BATCHING, "function"): "7c67e9e48630f1cc",
+    (TOKENS, "cluster"): "4619547ac819611e",
+    (TOKENS, "function"): "5119d11df1d08856",
     ("stoker/Prewarm-v0", "cluster"): "6b02d402184520d9",
     ("stoker/Prewarm-v0", "function"): "b11c734d50e33de9",
     ("stoker/Swap-v0", "cluster"): "256970f81a246897",
@@ -152,11 +162,12 @@ GOLDEN = {
 
 def decisions_and_counts(env_id, view):
     """Digest of 200 steps: integers only, since logarithms differ between processors."""
-    env = gym.make_vec(env_id, num_envs=2, view=view, problems=PROBLEMS[env_id])
+    env = gym.make_vec(**NAMED[env_id], num_envs=2, view=view, problems=PROBLEMS[env_id])
     env.reset(seed=5)
     env.action_space.seed(5)
     digest = hashlib.sha256()
-    keys = ("clipped", "late", "requests", "action_mask", "function", "closes", "served", "void")
+    keys = ("clipped", "late", "requests", "action_mask", "function", "closes", "served", "void",
+            "tokens", "late_tokens")  # fmt: skip
     for _ in range(200):
         *_, over, info = env.step(env.action_space.sample())
         digest.update(over.tobytes())

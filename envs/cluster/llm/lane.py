@@ -9,6 +9,7 @@ none of it:
 | FORM | requests came in, or a batch is over | take the inbox, form the next batch, say how long |
 | END | its time has come | advance every member of the batch |
 | CUT | a request came in during a stretch | end the stretch with the iteration that runs then |
+| BOOK | somebody looks at the books | count the tokens put out by then (token_books.py) |
 | STOP | its budget is another one now | the same, whether or not an arrival could be let in |
 
 A stretch is planned without a look at arrivals, which nobody knows yet, and cut when one comes; the
@@ -24,8 +25,8 @@ from functools import cache
 
 from stoker.envs.cluster.jit import address_of, njit
 from stoker.envs.cluster.llm.engine import enqueue, finish_batch, form, plan_batch
-from stoker.envs.cluster.llm.lane_table import CUT, END, FORM, STOP, lane_at
-from stoker.envs.cluster.llm.stretch import looks_out, shorten
+from stoker.envs.cluster.llm.lane_table import BOOK, CUT, END, FORM, STOP, lane_at
+from stoker.envs.cluster.llm.stretch import ended_by, looks_out, shorten
 from stoker.envs.cluster.llm.tables import NONE, req_at
 from stoker.envs.cluster.llm.token_books import book_tokens
 
@@ -50,7 +51,7 @@ def _form(s, t):
     while s["members"] == 0 and s["preempted"] > 0:
         form(s)
     if s["members"] > 0:
-        s["began"] = t
+        s["began"], s["booked"], s["booked_s"] = t, 0, 0.0
         s["steps"], s["total_s"], s["first_s"], s["last_s"] = plan_batch(s)
 
 
@@ -63,16 +64,19 @@ def _cut(s, t):
 def _turn(lanes: int, k: int, kind: int, t: float) -> int:
     """Let lane k of the table at an address take its turn."""
     s = lane_at(lanes, k)
+    books = lane_at(lanes, s["pattern"])
     if kind == END:
-        pattern = lane_at(lanes, s["pattern"])
-        if pattern["tbt_s"] < math.inf:
-            book_tokens(pattern, s)
+        if books["tbt_s"] < math.inf:
+            book_tokens(books, s, s["steps"], s["total_s"])
         finish_batch(s, s["began"], s["steps"], s["total_s"], s["first_s"], s["last_s"])
     elif kind == STOP or (kind == CUT and looks_out(s)):
         _cut(s, t)
     elif kind == FORM:
-        s["budget"] = lane_at(lanes, s["pattern"])["budget"]
+        s["budget"] = books["budget"]
         _form(s, t)
+    elif kind == BOOK and books["tbt_s"] < math.inf:
+        steps, total_s, _, _ = ended_by(s, s["steps"], t - s["began"])
+        book_tokens(books, s, steps, total_s)
     return 0
 
 

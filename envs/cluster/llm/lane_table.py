@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 from stoker.envs.cluster.llm.tables import ROW
 from stoker.envs.cluster.tables import _reference as reference
 
-FORM, END, CUT, STOP = range(4)
+FORM, END, CUT, STOP, BOOK = range(5)
 """Turns (lane.py)."""
 OFF, DUE, RUNS = range(3)
 """What a lane does: nothing, a turn at this instant is due, a batch runs."""
@@ -24,7 +24,8 @@ OWN = [
     ("inst", "i8"), ("phase", "i8"), ("stamp", "i8"), ("next", "i8"), ("pattern", "i8"),
     ("inbox_head", "i8"), ("inbox_tail", "i8"),
     ("began", "f8"), ("steps", "i8"), ("total_s", "f8"), ("first_s", "f8"), ("last_s", "f8"),
-    ("tbt_s", "f8"), ("warmup", "f8"), ("busy_s", "f8"), ("prompt_tokens", "i8"),
+    ("ttft_s", "f8"), ("tbt_s", "f8"), ("warmup", "f8"), ("busy_s", "f8"), ("prompt_tokens", "i8"),
+    ("booked", "i8"), ("booked_s", "f8"),
     ("gaps", "i8"), ("gap_s", "f8"), ("worst_s", "f8"), ("late", "i8"), ("late_share", "f8"),
 ]  # fmt: skip
 LANE: Any = np.dtype([(name, ROW[name]) for name in ROW.names or ()] + OWN, align=True)
@@ -32,8 +33,8 @@ LANE: Any = np.dtype([(name, ROW[name]) for name in ROW.names or ()] + OWN, alig
 iterations, time of all, of the first and of the last. Events with another `stamp` are void.
 
 The first lanes of a row are patterns, one an LLM function; a live instance takes a free one and
-copies its function's (number `pattern`), whose budget it goes by. There, too, are the target of the
-time between tokens and the books of all replicas of the function (token_books.py)."""
+copies its function's (number `pattern`), whose budget it goes by. There, too, are the function's
+targets and the books of all its replicas (token_books.py); `booked`: iterations that they hold."""
 COPIED_FROM, COPIED_END = (LANE.fields[name][1] // 8 for name in ("reqs", "inst"))
 """Words that are copied from a pattern: all of a replica but its tables, which a lane keeps."""
 

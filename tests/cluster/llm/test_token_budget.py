@@ -215,6 +215,11 @@ def test_late_tokens_are_those_of_every_single_iteration(asked: dict[str, Any]) 
     )  # fmt: skip
     work = trace(asked["arrival_s"], asked["prompt_tokens"], asked["output_tokens"], 1e6)
     sim = alone(llm, work)
+    for t in np.linspace(0.0, 1.0123 * float(np.nanmax(logged.completed_s)), 20):
+        sim.run(t)
+        sim.result()  # brings the books up to date
+        books = sim.state.lanes.lane[0, 0]  # type: ignore[union-attr]
+        assert books["gaps"] == sum(int((np.array(at[1:]) <= t).sum()) for at in times.values())
     sim.run()
     late = sim.result().outcome.late_tokens
     assert late is not None
