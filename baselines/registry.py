@@ -32,6 +32,10 @@ POLICIES = {
     "hazard": "stoker.baselines.hazard.HazardIndex",
     "alpaserve": "stoker.baselines.alpaserve.AlpaServe",
     "hpa": "stoker.baselines.hpa.HpaNodes",
+    "sarathi": "stoker.baselines.sarathi.Sarathi",
+    "sarathi_slo": "stoker.baselines.sarathi_slo.SarathiSlo",
+    "vllm_order": "stoker.baselines.vllm_order.VllmOrder",
+    "orca_order": "stoker.baselines.orca_order.OrcaOrder",
 }
 KEEP_ALIVE = ("ttl", "lru", "faascache", "hybrid_histogram", "hazard")
 """Those that neither place nor scale nodes: they are compared on one node."""
