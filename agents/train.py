@@ -18,7 +18,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from stoker.agents import build, judged, tracks, train_batching, train_ticks
+from stoker.agents import build, judged, tracks, train_batching, train_ticks, train_tokens
 from stoker.agents.build_functions import map_functions
 from stoker.agents.learner import Trained, train
 from stoker.agents.nodes import plain
@@ -108,7 +108,9 @@ def main(cfg: DictConfig) -> None:
 
 def run(cfg: DictConfig, folder: Path) -> None:
     """Train on the environment that the config names; KeepAlive's is the default."""
-    if "problems" in cfg.env:
+    if "variant" in cfg.env:
+        train_tokens.run(cfg, folder)
+    elif "problems" in cfg.env:
         train_batching.run(cfg, folder)
     elif "id" in cfg.env:
         train_ticks.run(cfg, folder)

@@ -57,9 +57,14 @@ def run(cfg: DictConfig, folder: Path) -> None:
         raise SpecError("budget_requests", cfg.budget_requests, accepted)
     found = tune(cfg, trials)
     write(folder, cfg, found, requests)
+    show(found, folder)
+
+
+def show(found: dict[str, Found], folder: Path) -> None:
+    """Say what was found and where it lies."""
     for name, result in sorted(found.items(), key=lambda item: item[1].score):
         setting = ", ".join(f"{k}={v}" for k, v in result.node.items() if k != "_target_")
-        print(f"{name:<8} {result.published_score:.4f} -> {result.score:.4f} a request  {setting}")
+        print(f"{name:<11} {result.published_score:.4f} -> {result.score:.4f} a request  {setting}")
     print(f"settings in {folder / TUNED}")
 
 
@@ -91,6 +96,6 @@ def write(folder: Path, cfg: DictConfig, found: dict[str, Found], requests: int)
         for name, result in found.items()
     }
     folder.mkdir(parents=True, exist_ok=True)
-    head = "# Written by `stoker tune env=batching`; read by `stoker train tuned=FOLDER`.\n"
+    head = "# Written by `stoker tune env=...`; read by `stoker train tuned=FOLDER`.\n"
     (folder / TUNED).write_text(head + OmegaConf.to_yaml(OmegaConf.create(facts)))
     (folder / "trials.json").write_text(json.dumps(trials, indent=1) + "\n")

@@ -84,7 +84,7 @@ class TokenProblems:
     profiles: Sequence[str] = PROFILES
     code: tuple[float, float] = (0.0, 1.0)
     """Range of the share of code completion in the requests; the rest is conversation."""
-    load: tuple[float, float] = (0.2, 0.8)
+    load: tuple[float, float] = (0.1, 0.7)
     """Range of the share of a replica's time that the requests ask for: prompts at a budget of
     2,048, tokens in batches of 32 decodes."""
     ttft: tuple[float, float] = (5.0, 50.0)

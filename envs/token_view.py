@@ -34,12 +34,12 @@ class TokenVectorEnv(ClusterVectorEnv):
     read along wait for it. At every tick of a second the agent says what the budget is to be.
 
     ## Action Space
-    Cluster view `MultiDiscrete([6] * S)`; function view `Discrete(6)`, functions in turn.
+    Cluster view `MultiDiscrete([10] * S)`; function view `Discrete(10)`, functions in turn.
 
     | Action | Tokens of an iteration |
     | --- | --- |
-    | 0 .. 4 | 128, 256, 512, 1,024, 2,048: decodes, then prompts in chunks |
-    | 5 | whole prompts first and alone, then decodes |
+    | 0 .. 8 | 128, 192, 256, 384, 512, 768, 1,024, 1,536, 2,048: decodes, then prompts in chunks |
+    | 9 | whole prompts first and alone, then decodes |
 
     All are legal; an empty slot has 0 alone, others are counted in `info["clipped"]`.
 
@@ -69,21 +69,25 @@ class TokenVectorEnv(ClusterVectorEnv):
     | 16 | whole | 1 = whole prompts first |
     | 17 | iteration_0 | an iteration of the present decodes alone, over the TBT target |
     | 18 | iteration_128 | one that prompts fill up to 128 tokens, likewise |
-    | 19 | iteration_256 | one that prompts fill up to 256 tokens, likewise |
-    | 20 | iteration_512 | one that prompts fill up to 512 tokens, likewise |
-    | 21 | iteration_1024 | one that prompts fill up to 1,024 tokens, likewise |
-    | 22 | iteration_2048 | one that prompts fill up to 2,048 tokens, likewise |
-    | 23 | targets | TTFT target over TBT target: ln, / 8 |
-    | 24 | prompt | mean prompt of the requests so far over 2,048 tokens: ln, / 4 |
-    | 25 | rate_10s | arrivals in a TTFT target at the rate of the last 10 s: ln(1 + x) / 4 |
-    | 26 | rate_60s | the same over 60 s |
-    | 27 | rate_600s | the same over 600 s |
-    | 28 | rate_3600s | the same over an hour |
-    | 29 | load_10s | share of the time that their prompts take at 2,048, at the rate of 10 s |
-    | 30 | load_60s | the same over 60 s |
-    | 31 | load_600s | the same over 600 s |
-    | 32 | load_3600s | the same over an hour |
-    | 33 | since | time since the last arrival over the TTFT target: ln(1 + x) / 4 |
+    | 19 | iteration_192 | one that prompts fill up to 192 tokens, likewise |
+    | 20 | iteration_256 | one that prompts fill up to 256 tokens, likewise |
+    | 21 | iteration_384 | one that prompts fill up to 384 tokens, likewise |
+    | 22 | iteration_512 | one that prompts fill up to 512 tokens, likewise |
+    | 23 | iteration_768 | one that prompts fill up to 768 tokens, likewise |
+    | 24 | iteration_1024 | one that prompts fill up to 1,024 tokens, likewise |
+    | 25 | iteration_1536 | one that prompts fill up to 1,536 tokens, likewise |
+    | 26 | iteration_2048 | one that prompts fill up to 2,048 tokens, likewise |
+    | 27 | targets | TTFT target over TBT target: ln, / 8 |
+    | 28 | prompt | mean prompt of the requests so far over 2,048 tokens: ln, / 4 |
+    | 29 | rate_10s | arrivals in a TTFT target at the rate of the last 10 s: ln(1 + x) / 4 |
+    | 30 | rate_60s | the same over 60 s |
+    | 31 | rate_600s | the same over 600 s |
+    | 32 | rate_3600s | the same over an hour |
+    | 33 | load_10s | share of the time that their prompts take at 2,048, at the rate of 10 s |
+    | 34 | load_60s | the same over 60 s |
+    | 35 | load_600s | the same over 600 s |
+    | 36 | load_3600s | the same over an hour |
+    | 37 | since | time since the last arrival over the TTFT target: ln(1 + x) / 4 |
 
     | Cluster's column | Feature | Meaning |
     | --- | --- | --- |

@@ -23,7 +23,7 @@ from stoker.envs.cluster.token_scan import scan_replicas, scan_requests
 
 BOUND = 10.0
 """Observations are clipped at plus and minus this."""
-BUDGETS = (128, 256, 512, 1024, 2048, 0)
+BUDGETS = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 0)
 """Choices of a token budget; 0 = whole prompts first."""
 SIZES = len(BUDGETS) - 1
 RECENT_S = 10.0, 60.0

@@ -2,8 +2,8 @@
 
 | choice | tokens |
 | --- | --- |
-| 0 .. 4 | 128, 256, 512, 1,024, 2,048: decodes, then prompts in chunks |
-| 5 | whole prompts first and alone, then decodes |
+| 0 .. 8 | 128, 192, 256, 384, 512, 768, 1,024, 1,536, 2,048: decodes, then prompts in chunks |
+| 9 | whole prompts first and alone, then decodes |
 
 The range is that of Sarathi-Serve (OSDI 2024: 512 under strict targets, 2,048 under relaxed ones)
 and of Niyama's dynamic chunks.
@@ -27,13 +27,13 @@ _BUDGETS = np.array(BUDGETS)
 
 
 class TokenBudget:
-    """One budget out of six."""
+    """One budget out of ten."""
 
     instead: tuple[int, ...] = (0,) * len(BUDGETS)
     neutral = BUDGETS.index(512)
 
     def mask(self, cluster: Cluster) -> Bools:
-        """No choice for functions that do not compute prompts in chunks. Shape: (F, 6)"""
+        """No choice for functions that do not compute prompts in chunks. Shape: (F, 10)"""
         mask = np.zeros((len(cluster.functions), len(BUDGETS)), np.bool_)
         cuts = [f.llm is not None and f.llm.scheduler == "sarathi" for f in cluster.functions]
         mask[:, 0], mask[cuts] = True, True

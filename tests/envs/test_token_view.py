@@ -108,7 +108,7 @@ def test_costs_add_up_to_those_of_the_episode(warmup_s):
     rng = np.random.default_rng(0)
     total, paid, over = np.zeros((3, len(TERMS))), np.zeros(3), np.zeros(3, bool)
     while not over.any():
-        _, rewards, _, over, info = env.step(rng.integers(0, 6, (3, 3)))
+        _, rewards, _, over, info = env.step(rng.integers(0, 10, (3, 3)))
         tick = np.stack([info["costs"][name] for name in TERMS], axis=1)
         assert (tick >= 0.0).all()
         assert rewards == pytest.approx(-(tick @ PRICES))
@@ -128,7 +128,7 @@ def test_rewards_of_the_functions_add_up_to_the_rows():
     rng = np.random.default_rng(0)
     expected, first = np.zeros(2), np.zeros(2)
     for tick in range(12):
-        joint, own = rng.integers(0, 6, (2, 3)), []
+        joint, own = rng.integers(0, 10, (2, 3)), []
         for f in range(3):
             assert np.array_equal(seen[:, :SLOT], all_seen[:, f * SLOT : (f + 1) * SLOT])
             assert np.array_equal(seen[:, SLOT:], all_seen[:, -C:])
@@ -149,16 +149,16 @@ def test_late_tokens_and_waits_by_hand():
     known = profile(LLAMA)
     assert iteration_s(known, 127, 1, 300.0) < 0.03 < iteration_s(known, 4000, 0, 0.0)
     costs = {}
-    for choice in (0, 5):
+    for choice in (0, 9):
         env = make(problems)
         env.reset(seed=0)
         infos = [env.step(np.array([[choice]]))[4] for _ in range(4)]
         costs[choice] = {
             name: np.array([info["costs"][name][0] for info in infos]) for name in TERMS
         }
-    assert costs[5]["between"].tolist() == pytest.approx([0.0, 1.0 / 400.0, 0.0, 0.0])
+    assert costs[9]["between"].tolist() == pytest.approx([0.0, 1.0 / 400.0, 0.0, 0.0])
     assert costs[0]["between"].tolist() == [0.0] * 4
-    assert costs[5]["first"].tolist() == [0.0] * 4
+    assert costs[9]["first"].tolist() == [0.0] * 4
     # The chunks: 32 with 127 prompt tokens each beside the decode; the prompt itself needs
     # 4,000 / 127 = 31.5 of them.
     run = simulate(problems.cluster, problems.workload, Held(128))[0].outcome
@@ -174,7 +174,7 @@ def test_late_first_tokens_are_charged_when_the_target_passes():
     problems = one([0.0, 0.5, 3.4], [100] * 3, [330, 2, 2], max_batch=1, tbt_s=1.0)
     env = make(problems)
     env.reset(seed=0)
-    infos = [env.step(np.array([[2]]))[4] for _ in range(4)]
+    infos = [env.step(np.array([[4]]))[4] for _ in range(4)]
     assert [info["costs"]["first"][0] for info in infos] == [0.0, 1.0, 0.0, 0.0]
     wait = [info["costs"]["wait"][0] for info in infos]
     prompt_s = iteration_s(profile(LLAMA), 100, 0, 0.0)
@@ -289,8 +289,8 @@ def test_problems_fit_their_gpus_and_ask_for_the_load_they_say():
 def test_only_llms_that_cut_prompts_have_a_choice():
     functions = (llm_function("a", Llm(LLAMA)), llm_function("b", Llm(LLAMA, "vllm")))
     cluster = Cluster(Node((Gpu(80.0), Gpu(80.0))), (*functions, Function("c", 1.0, 1.0)))
-    only = [True] + [False] * 5
-    assert TokenBudget().mask(cluster).tolist() == [[True] * 6, only, only]
+    only = [True] + [False] * 9
+    assert TokenBudget().mask(cluster).tolist() == [[True] * 10, only, only]
     assert BUDGETS[TokenBudget.neutral] == 512
 
 
