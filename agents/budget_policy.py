@@ -20,7 +20,7 @@ from stoker.envs.cluster.observe_tokens import BUDGETS, FEATURES, SIZES
 
 FIRST = 1 + [name for name, _ in FEATURES].index(f"iteration_{BUDGETS[0]}")
 """Column of the first budget's iteration time; the flag of the slot comes before the features."""
-PRIOR = 2.5
+PRIOR = 4.0
 """Added to the logit of what the rule takes."""
 
 

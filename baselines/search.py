@@ -139,11 +139,7 @@ SPACES: dict[str, dict[str, Range | Choice]] = {
     },
     "batch": {"percentile": Range(0.5, 0.999, 0.95), "use": Range(0.5, 1.5, 0.9)},
     "sarathi": {"budget": Choice((512, 2048, 1024, 256, 128))},
-    "sarathi_slo": {
-        "margin": Range(0.5, 4.0, 1.0, log=True),
-        "decodes": Choice((32, 8, 96)),
-        "tile": Choice((128, 32)),
-    },
+    "sarathi_slo": {"margin": Range(0.5, 4.0, 1.0, log=True), "tile": Choice((128, 32))},
     "vllm_order": {},
     "orca_order": {},
     "triton": {"preferred": Choice((32, 16, 8, 4, 2, 1)), "delay": Range(0.0, 0.8, 0.0)},
