@@ -9,8 +9,6 @@ Shapes: K features, W places of a queue, Z batch sizes.  Units: seconds.
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from dataclasses import fields
 
 import numpy as np
@@ -21,14 +19,15 @@ from stoker.envs.cluster.batch_due import Due
 from stoker.envs.cluster.batching import RUN
 from stoker.envs.cluster.policy_like import DecidesBatches
 from stoker.runtime.breaker import TRIAL
-from stoker.runtime.budgeted import Budgeted
+from stoker.runtime.consultation import Consultation, Ended
 from stoker.runtime.decision_log import DecisionLog
-from stoker.runtime.event_guard import KEPT_OBSERVATIONS
 from stoker.runtime.guard_settings import CANARY, SHADOW
 from stoker.runtime.seen import Seen
 from stoker.runtime.steering import Steering
 
 Actions = NDArray[np.int64]
+At = tuple[float, int, NDArray[np.float32], int]
+"""A decision on record: time, function, observation (of shape (K,)), the usual action."""
 
 
 class BatchGuard:
@@ -49,63 +48,65 @@ class BatchGuard:
         log: DecisionLog | None = None,
     ) -> None:
         self._steering, self._log = steering, log
-        self.kept: deque[NDArray[np.float32]] = deque(maxlen=KEPT_OBSERVATIONS)
-        self._first = True
+        self._policy = Consultation(steering, lambda action, seen: fault(action, self._sizes))
+        self._sizes = 0
         self.take(batches, seen)
+
+    @property
+    def kept(self) -> list[NDArray[np.float32]]:
+        """The last observations. Each of shape (K,)"""
+        return list(self._policy.kept)
 
     def take(self, batches: DecidesBatches, seen: Seen | None) -> None:
         """Ask this policy from now on."""
-        self._policy, self._seen = Budgeted(batches.decide), seen
+        self._policy.take(batches.decide, seen)
         self._first = True
 
     def close(self) -> None:
         """Let the policy's thread end."""
         self._policy.close()
+        self._report()
 
     def decide(self, observation: NDArray[np.float32], due: Due) -> Actions:
         """Return the policy's action where it steers, else the usual one. Shapes: (1, K), (1,)"""
         steering = self._steering
         steering.counts.events += 1
+        self._sizes = len(due.sizes)
         # The planner reuses the arrays: a policy that is late must not see them change.
         observation, due = observation.copy(), _copy(due)
-        fn = int(due.function[0])
+        fn, usual = int(due.function[0]), run_up_to(due, due.max_batch)
+        at = (steering.clock.now(), fn, observation[0], int(usual[0]))
+        if steering.shadow:
+            self._listen(at, observation, due)
+            return usual
         steers, mine = steering.steers, bool(steering.chosen[fn])
         why = CANARY if steering.canary and not mine else steering.refusal()
         said, seconds = None, 0.0
         if not why:
-            said, why, seconds = self._consult(observation, due)
-        mine = mine and not why and steers
-        usual = run_up_to(due, due.max_batch)
-        if self._log is not None:
-            why = why or ("" if mine else SHADOW if steering.shadow else TRIAL)
-            actions = (None if said is None else int(said[0]), int(usual[0]))
-            self._log.batch(steering, fn, observation[0], actions, mine, why, seconds)
-        return said if said is not None and mine else usual
-
-    def _consult(
-        self, observation: NDArray[np.float32], due: Due
-    ) -> tuple[Actions | None, str, float]:
-        """Return the policy's action, why it is of no use, and how long it took."""
-        steering = self._steering
-        settings, began = steering.settings, time.perf_counter()
-        said, reason = None, ""
-        if self._seen is not None:
-            share = float(self._seen.outside(observation).max())
-            reason = "unseen" if share > settings.max_unseen else ""
-        if not reason:
-            budget_s = settings.first_budget_s if self._first else settings.event_budget_s
-            said, reason = self._policy.ask(budget_s, observation, due)
+            budget_s = steering.settings.first_budget_s if self._first else None
+            said, why, seconds = self._policy.ask(observation, due, budget_s=budget_s)
             self._first = False
-            steering.counts.last_error = self._policy.error or steering.counts.last_error
-            reason = reason or fault(said, len(due.sizes))
-        seconds = time.perf_counter() - began
-        self.kept.extend(observation)
-        if reason:
-            steering.bad(reason)
-            return None, reason, seconds
-        steering.good()
-        steering.counts.seconds.append(seconds)
-        return np.asarray(said, np.int64), "", seconds
+        mine = mine and not why and steers
+        self._book((at, said, why or ("" if mine else TRIAL), seconds), mine)
+        return np.asarray(said, np.int64) if mine else usual
+
+    def _listen(self, at: At, observation: NDArray[np.float32], due: Due) -> None:
+        """Put the question, and book the answers to earlier ones: nobody waits for them."""
+        self._report()
+        if why := self._steering.refusal():
+            self._book((at, None, why, 0.0), False)
+        elif (ended := self._policy.put(at, observation, due)) is not None:
+            self._book(ended, False)
+
+    def _report(self) -> None:
+        for at, said, why, seconds in self._policy.ended():
+            self._book((at, said, why or SHADOW, seconds), False)
+
+    def _book(self, ended: Ended, mine: bool) -> None:
+        at, said, why, seconds = ended
+        if self._log is not None:
+            said = None if said is None else int(np.asarray(said)[0])
+            self._log.batch(self._steering, at, said, mine, why, seconds)
 
 
 def fault(action: object, sizes: int) -> str:

@@ -160,7 +160,9 @@ class Controller:
         wait_s = self.settings.deadline_s if deadline_s is None else deadline_s
         if math.isfinite(wait_s):
             request.alarm = self.clock.call_at(now + wait_s, lambda: self._expire(number, wait_s))
-        future.add_done_callback(lambda done: self._gone(number) if done.cancelled() else None)
+        future.add_done_callback(
+            lambda done: self._gone(number, request) if done.cancelled() else None
+        )
         self._tell()
         return future
 
@@ -169,9 +171,9 @@ class Controller:
             self._tell(self.planner.cancel, number)
             self._open.fail(number, f"no answer could begin within {wait_s:g} s", "expired")
 
-    def _gone(self, number: int) -> None:
-        """The client went away."""
-        if number in self._open and not self._open[number].started:
+    def _gone(self, number: int, request: PendingRequest) -> None:
+        """The client went away. The planner may have given the number to another since."""
+        if self._open.holds(number, request) and not request.started:
             self._tell(self.planner.cancel, number)
             self._open.fail(number, "taken back", "cancelled")
 

@@ -88,8 +88,7 @@ class DecisionLog:
     def events(
         self,
         steering: Steering,
-        functions: NDArray[np.int64],
-        observation: NDArray[np.float32],
+        at: tuple[float, NDArray[np.int64], NDArray[np.float32]],
         plans: tuple[IdlePlan | None, IdlePlan],
         mine: Mask,
         why: str,
@@ -97,9 +96,10 @@ class DecisionLog:
     ) -> None:
         """Take in decisions at an idle event: the policy's plan, if it gave one, or the usual one.
 
-        Shapes: (N,), (N, K), -, (N,)
+        `at`: time, functions and observations. Shapes: (N,), (N, K)
         """
-        now_s, mode = steering.clock.now(), steering.settings.mode
+        now_s, functions, observation = at
+        mode = steering.settings.mode
         said, said_by = (plans[0], POLICY) if plans[0] is not None else (plans[1], FALLBACK)
         mix = np.asarray(said.mix, np.float64)
         for k, fn in enumerate(functions.tolist()):
@@ -114,19 +114,22 @@ class DecisionLog:
     def batch(
         self,
         steering: Steering,
-        fn: int,
-        observation: NDArray[np.float32],
-        actions: tuple[int | None, int],
+        at: tuple[float, int, NDArray[np.float32], int],
+        said: int | None,
         mine: bool,
         why: str,
         seconds: float,
     ) -> None:
-        """Take in a decision on a batch: the policy's action, if it gave one, or the usual one."""
-        said, said_by = (actions[0], POLICY) if actions[0] is not None else (actions[1], FALLBACK)
+        """Take in a decision on a batch: the policy's action, if it gave one, or the usual one.
+
+        `at`: time, function, observation and the usual action. Shape: (K,)
+        """
+        now_s, fn, observation, usual = at
+        action, said_by = (said, POLICY) if said is not None else (usual, FALLBACK)
         row = {
-            "time_s": steering.clock.now(), "kind": BATCH, "function": fn,
+            "time_s": now_s, "kind": BATCH, "function": fn,
             "mode": steering.settings.mode, "who": POLICY if mine else FALLBACK, "why": why,
-            "latency_s": seconds, "said_by": said_by, "observation": observation, "action": said,
+            "latency_s": seconds, "said_by": said_by, "observation": observation, "action": action,
         }  # fmt: skip
         self._add(row, observation.nbytes)
 

@@ -139,7 +139,7 @@ class Effector:
             # One request that cannot be served must not take its neighbours with it.
             self._retry = asyncio.ensure_future(self._one_by_one(effect, start_s))
             return
-        if self._running.get(effect.requests[0]) is not effect:
+        if not self._runs(effect):
             return
         if error is None:
             self._deliver(effect.requests, start_s, done.result())
@@ -151,21 +151,28 @@ class Effector:
             return
         self._over(effect)
 
+    def _runs(self, effect: Run) -> bool:
+        """Whether a batch has not been lost; the numbers of one that has may be others' by now."""
+        return self._running.get(effect.requests[0]) is effect
+
     def _over(self, effect: Run) -> None:
-        if self._running.get(effect.requests[0]) is effect:
+        if self._runs(effect):
             del self._running[effect.requests[0]]
             self._tell(self.planner.completed, effect.requests[0])
 
     async def _one_by_one(self, effect: Run, start_s: float) -> None:
         for number in effect.requests:
-            if effect.requests[0] not in self._running or number not in self._open:
+            if not self._runs(effect) or number not in self._open:
                 continue
             try:
                 payload = self._open.begin((number,))
                 reply = await self.backend.run(effect.gpu, effect.instance, payload)
-                self._deliver((number,), start_s, reply)
             except (OrderFailed, WorkerDied) as error:
-                self._open.fail(number, str(error))
+                if self._runs(effect):
+                    self._open.fail(number, str(error))
+                continue
+            if self._runs(effect):
+                self._deliver((number,), start_s, reply)
         self.statistics.counts["batch_errors"] += 1
         self._over(effect)
 

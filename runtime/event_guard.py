@@ -9,8 +9,6 @@ Shapes: N decisions, K features, E experts.  Units: seconds.
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -21,15 +19,13 @@ from stoker.envs.cluster.observe import K
 from stoker.envs.cluster.tables import EXPERTS
 from stoker.envs.function_view import VARIANTS, own_history
 from stoker.runtime.breaker import TRIAL
-from stoker.runtime.budgeted import Budgeted
+from stoker.runtime.consultation import Consultation, Ended
 from stoker.runtime.decision_log import DecisionLog
 from stoker.runtime.guard_settings import CANARY, SHADOW
 from stoker.runtime.seen import Seen
 from stoker.runtime.steering import Mask, Steering
 
 MIX_TOLERANCE = 1e-3
-KEPT_OBSERVATIONS = 256
-"""Of the last decisions: a policy that is to take over is asked about them first."""
 Act = Callable[[NDArray[np.float32]], IdlePlan]
 Whose = Callable[[], NDArray[np.int64]]
 
@@ -55,19 +51,25 @@ class EventGuard:
     ) -> None:
         self.whose: Whose = lambda: np.zeros(1, np.int64)
         """The functions that the planner asks about."""
-        self.kept: deque[NDArray[np.float32]] = deque(maxlen=KEPT_OBSERVATIONS)
         self._steering, self._log = steering, log
+        self._policy = Consultation(steering, lambda plan, seen: fault(plan, len(seen)))
         self.take(act, seen)
+
+    @property
+    def kept(self) -> list[NDArray[np.float32]]:
+        """The last observations. Each of shape (K,)"""
+        return list(self._policy.kept)
 
     def take(self, act: Act, seen: Seen | None) -> None:
         """Ask this policy from now on."""
-        self._seen = seen
-        self._policy = Budgeted(act)
-        self._policy.ask(self._steering.settings.first_budget_s, np.zeros((1, K), np.float32))
+        self._policy.take(act, seen)
+        first_s = self._steering.settings.first_budget_s
+        self._policy.warm(first_s, np.zeros((1, K), np.float32))
 
     def close(self) -> None:
         """Let the policy's thread end."""
         self._policy.close()
+        self._report()
 
     def act(self, observation: NDArray[np.float32]) -> IdlePlan:
         """Return the policy's plan where it steers, else the heuristic's. Shape: (N, K)"""
@@ -75,43 +77,44 @@ class EventGuard:
         steering.counts.events += 1
         # The planner reuses the array: a policy that is late must not see it change.
         observation, functions = observation.copy(), self.whose()
+        if steering.shadow:
+            self._listen(functions, observation)
+            return heuristic(observation)
         steers, mine = steering.steers, steering.chosen[functions]
         why = CANARY if steering.canary and not mine.any() else steering.refusal()
         plan, seconds = None, 0.0
         if not why:
-            plan, why, seconds = self._consult(observation)
+            plan, why, seconds = self._policy.ask(observation)
         # A trial is only listened to: the rules in force are still the fallback's.
         mine = mine & (not why and steers)
         if plan is not None and self._log is None and mine.all():
-            return plan
+            return plan  # type: ignore[no-any-return]
         usual = heuristic(observation)
-        chosen = _blend(mine, plan, usual) if plan is not None else usual
         if self._log is not None:
-            aside = SHADOW if steering.shadow else CANARY if steers else TRIAL
-            why = why or ("" if mine.all() else aside)
-            self._log.events(steering, functions, observation, (plan, usual), mine, why, seconds)
-        return chosen
+            why = why or ("" if mine.all() else CANARY if steers else TRIAL)
+            at = (steering.clock.now(), functions, observation)
+            self._log.events(steering, at, (plan, usual), mine, why, seconds)
+        return usual if plan is None else _blend(mine, plan, usual)
 
-    def _consult(self, observation: NDArray[np.float32]) -> tuple[IdlePlan | None, str, float]:
-        """Return the policy's plan, why it is of no use, and how long it took."""
-        steering = self._steering
-        began = time.perf_counter()
-        plan, reason = None, ""
-        if self._seen is not None:
-            share = float(self._seen.outside(observation).max())
-            reason = "unseen" if share > steering.settings.max_unseen else ""
-        if not reason:
-            plan, reason = self._policy.ask(steering.settings.event_budget_s, observation)
-            steering.counts.last_error = self._policy.error or steering.counts.last_error
-            reason = reason or fault(plan, len(observation))
-        seconds = time.perf_counter() - began
-        self.kept.extend(observation)
-        if reason:
-            steering.bad(reason)
-            return None, reason, seconds
-        steering.good()
-        steering.counts.seconds.append(seconds)
-        return plan, "", seconds
+    def _listen(self, functions: NDArray[np.int64], observation: NDArray[np.float32]) -> None:
+        """Put the question, and book the answers to earlier ones: nobody waits for them."""
+        self._report()
+        at = (self._steering.clock.now(), functions, observation)
+        if why := self._steering.refusal():
+            self._book((at, None, why, 0.0))
+        elif (ended := self._policy.put(at, observation)) is not None:
+            self._book(ended)
+
+    def _report(self) -> None:
+        for ended in self._policy.ended():
+            self._book(ended)
+
+    def _book(self, ended: Ended) -> None:
+        at, plan, why, seconds = ended
+        if self._log is not None:
+            nobody = np.zeros(len(at[1]), bool)
+            plans = (plan, heuristic(at[2]))
+            self._log.events(self._steering, at, plans, nobody, why or SHADOW, seconds)
 
 
 def _blend(mine: Mask, plan: IdlePlan, usual: IdlePlan) -> IdlePlan:

@@ -99,6 +99,10 @@ class OpenRequests:
     def __getitem__(self, number: int) -> PendingRequest:
         return self._open[number]
 
+    def holds(self, number: int, request: PendingRequest) -> bool:
+        """Whether the number still is this request's."""
+        return self._open.get(number) is request
+
     def waiting(self, fn: int) -> int:
         """Requests of a function that stand in its queue."""
         return self._waiting[fn]

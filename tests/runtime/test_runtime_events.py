@@ -95,6 +95,20 @@ def test_a_slow_event_policy_is_not_asked_again_before_it_is_done() -> None:
     assert time.perf_counter() - began < 0.4
 
 
+def test_in_shadow_nobody_waits_for_a_slow_policy() -> None:
+    settings = GuardSettings(mode="shadow", event_budget_s=0.2, budget_s=5.0, hold_s=100.0)
+    guard = Guard(Acts(1.0), CLUSTER, settings=settings)
+    assert guard.act is not None
+    took = []
+    for _ in range(3):
+        began = time.perf_counter()
+        assert guard.act(SEEN).multiplier == 1.0
+        took.append(time.perf_counter() - began)
+    assert max(took) < 0.5
+    guard.close()  # it may finish what it was asked
+    assert guard.counts.fallbacks == {"slow": 3} and guard.counts.trips == 1
+
+
 def test_the_guard_names_the_heuristic_as_fallback() -> None:
     guard = Guard(Acts(plan()), CLUSTER)
     assert guard.act is not None and guard.fallback_name == "HazardIndex"
