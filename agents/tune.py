@@ -22,7 +22,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from stoker.agents import tracks, tune_batching
+from stoker.agents import tracks, tune_batching, tune_ticks
 from stoker.agents.build import build_policy
 from stoker.agents.judged import TUNED
 from stoker.agents.progress import bar
@@ -38,7 +38,8 @@ from stoker.envs.cluster.errors import SpecError
 def main(cfg: DictConfig) -> None:
     """Run the command."""
     if cfg.get("env") is not None:
-        tune_batching.run(cfg, Path(HydraConfig.get().runtime.output_dir))
+        own = tune_ticks if "id" in cfg.env else tune_batching
+        own.run(cfg, Path(HydraConfig.get().runtime.output_dir))
         return
     for name in cfg.policies:
         if name not in POLICIES:

@@ -28,8 +28,11 @@ POLICIES = {
     "hybrid_histogram": "stoker.baselines.hybrid_histogram.HybridHistogram",
     "rainbowcake": "stoker.baselines.rainbowcake.RainbowCake",
     "icebreaker": "stoker.baselines.icebreaker.IceBreaker",
+    "lead_time": "stoker.baselines.lead_time.LeadTime",
+    "serverlessllm": "stoker.baselines.serverlessllm.ServerlessLlm",
     "torpor": "stoker.baselines.torpor.Torpor",
     "hazard": "stoker.baselines.hazard.HazardIndex",
+    "combined": "stoker.baselines.combined.Combined",
     "alpaserve": "stoker.baselines.alpaserve.AlpaServe",
     "hpa": "stoker.baselines.hpa.HpaNodes",
 }

@@ -84,6 +84,14 @@ class Choice:
         return {name: list(self.values)}
 
 
+HAZARD: dict[str, Range | Choice] = {
+    "slow_decay": Range(0.8, 0.999, 0.97),
+    "prior_weight": Range(0.01, 3.0, 0.1, log=True),
+    "cost_exponent": Range(0.3, 2.0, 1.0),
+    "size_exponent": Range(0.3, 2.0, 1.0),
+    "prewarm": Choice((True, False)),
+    "price_factor": Range(0.1, 10.0, 1.0, log=True),
+}
 SPACES: dict[str, dict[str, Range | Choice]] = {
     "ttl": {"ttl_s": Range(1.0, 14_400.0, 600.0, log=True, time=True)},
     "lru": {},
@@ -112,17 +120,27 @@ SPACES: dict[str, dict[str, Range | Choice]] = {
         "cut_low": Range(0.0, 0.5, 0.33),
         "cut_high": Range(0.5, 1.0, 0.66),
     },
+    "lead_time": {
+        "warm": Range(0.02, 1.0, 0.5),
+        "keep": Range(0.0, 1.0, 0.1),
+        "spread": Range(0.0, 3.0, 0.0),
+        "window_s": Choice((600.0, 60.0, 3600.0)),
+    },
+    "serverlessllm": {
+        "periods": Range(0.1, 1000.0, 1.0, log=True),
+        "window_s": Choice((3600.0, 600.0)),
+        "eviction": Choice(("lru", "greedy_dual", "freq")),
+    },
     "torpor": {
         "eviction": Choice(("lru", "greedy_dual", "freq")),
         "order": Choice(("edf", "fcfs", "collation")),
     },
-    "hazard": {
-        "slow_decay": Range(0.8, 0.999, 0.97),
-        "prior_weight": Range(0.01, 3.0, 0.1, log=True),
-        "cost_exponent": Range(0.3, 2.0, 1.0),
-        "size_exponent": Range(0.3, 2.0, 1.0),
-        "prewarm": Choice((True, False)),
-        "price_factor": Range(0.1, 10.0, 1.0, log=True),
+    "hazard": HAZARD,
+    "combined": {
+        "warm": Range(0.05, 1.2, 0.5),
+        "host": Choice((True, False)),
+        "factor": Range(1.0, 4.0, 2.0),
+        **HAZARD,
     },
     "alpaserve": {"tick_s": Range(60.0, 3600.0, 300.0, log=True, time=True)},
     "hpa": {
@@ -144,6 +162,9 @@ FIXED: dict[str, dict[str, float]] = {
     "hybrid_histogram": {"minute_s": 60.0},
     "rainbowcake": {"default_s": 600.0, "window_s": 86_400.0, "tick_s": 60.0},
     "icebreaker": {"tick_s": 60.0},
+    "lead_time": {"tick_s": 60.0},
+    "serverlessllm": {"tick_s": 60.0},
+    "combined": {"tick_s": 60.0},
     "hpa": {"tick_s": 15.0},
 }
 """Times that are not searched but follow the trace's."""

@@ -50,7 +50,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         levers: what an action means; None = those of KeepAlive.
         max_functions: slots for functions in observation and action; None = what problems need.
         tick_s: seconds between decisions, at uncompressed time.
-        rules: compiled rules; their plan must be `decision`.
+        rules: compiled rules; their plan must be that of the levers. None = the levers' own.
         weights: of the reward terms, by name; those left out are 1.
         slo_target: range of the share of requests that should be in time; drawn every episode.
         slo_rate: growth of the SLO multiplier an hour (see slo.py); 0 = no constraint.
@@ -86,7 +86,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         self.levers = levers = levers or Levers(KeepAlive())
         self.problems: Problems = problems or SyntheticProblems()
         self.slots = self.problems.functions if max_functions is None else max_functions
-        self.rules = rules or Rules(eviction="hazard")
+        self.rules = rules or levers.rules
         self._check(num_envs, tick_s, weights or {}, warmup_s, same_trace_groups)
         self.num_envs, self.tick_s, self.warmup_s = num_envs, tick_s, warmup_s
         self.threads, self.copy = threads, copy
@@ -204,8 +204,9 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
             raise SpecError("tick_s", tick_s, "finite, > 0")
         if not (np.isfinite(warmup_s) and warmup_s >= 0.0):
             raise SpecError("warmup_s", warmup_s, "finite, >= 0")
-        if self.rules.plan != "decision":
-            raise SpecError("rules.plan", self.rules.plan, "decision (the agent plans)")
+        if self.rules.plan != self.levers.rules.plan:
+            accepted = f"{self.levers.rules.plan} (that of the levers)"
+            raise SpecError("rules.plan", self.rules.plan, accepted)
 
     def _draw(self, k: int) -> tuple[Cluster, Workload]:
         """Draw the problem of row k's present episode, after it its SLO target and its faults."""
