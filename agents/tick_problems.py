@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from stoker.agents.nodes import fill, plain
-from stoker.baselines import search
+from stoker.baselines.base import Policy
 from stoker.baselines.registry import POLICIES
 from stoker.envs.all_levers import AllLeversVectorEnv
 from stoker.envs.cluster.errors import SpecError
-from stoker.envs.cluster.faults import FaultRates
+from stoker.envs.cluster.faults import FaultRates, Faults
+from stoker.envs.cluster.simulation import simulate
 from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.envs.cluster_view import ClusterVectorEnv
 from stoker.envs.levers import Batch, HostCopy, Levers, Plan, Side
@@ -22,7 +25,7 @@ from stoker.envs.spread_problems import SpreadProblems
 from stoker.envs.swap import SwapVectorEnv
 from stoker.envs.workload import Workload
 
-Problem = tuple[Cluster, Workload]
+Problem = tuple[Cluster, Workload, Faults | None]
 TICKED = {"Prewarm": PrewarmVectorEnv, "Swap": SwapVectorEnv, "Cluster": AllLeversVectorEnv}
 PLANNED = {
     "Prewarm": Levers(Plan(), Side(), plan="hazard"),
@@ -69,11 +72,19 @@ def build_core(
     return core
 
 
-def draw(node: DictConfig, count: int, seed: int) -> list[Problem]:
+def draw(
+    node: DictConfig, count: int, seed: int, faults: FaultRates | None = None
+) -> list[Problem]:
     """Draw problems, the same as the rows of an environment with this seed begin with."""
-    core = build_core(node, count)
+    core = build_core(node, count, faults=faults)
     core.reset(seed=seed)
-    return list(zip(core.sim.clusters, core.sim.state.workloads, strict=True))
+    return list(zip(core.sim.clusters, core.sim.state.workloads, core.faults, strict=True))
+
+
+def dollars(policy: Policy, problems: Sequence[Problem]) -> NDArray[np.float64]:
+    """What a policy costs on each problem, run one by one: their clusters differ. Shape: (N,)"""
+    results = (simulate(c, w, policy, faults=faults)[0] for c, w, faults in problems)
+    return np.array([result.bill.total_usd for result in results])
 
 
 def check_opponents(names: Sequence[str]) -> list[str]:

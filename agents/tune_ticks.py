@@ -1,4 +1,4 @@
-"""`stoker tune env=prewarm|swap|cluster`: search the settings of the opponents of the ids with ticks.
+"""`stoker tune env=prewarm|swap|cluster`: search the settings of these ids' opponents.
 
 Every setting runs the same training problems; the score is the mean log of its dollars over those
 of the reference policy as published.
@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from stoker.agents import build, tune_batching
 from stoker.agents.judged import TUNED
 from stoker.agents.progress import bar
-from stoker.agents.tick_problems import Problem, check_opponents, draw
+from stoker.agents.tick_problems import Problem, check_opponents, dollars, draw
 from stoker.agents.wording import percent
 from stoker.baselines import search
 from stoker.baselines.search import Found
-from stoker.envs.cluster.simulation import simulate
 
 PROBLEMS = 24
 """That judge a setting."""
@@ -32,8 +30,10 @@ PROBLEMS = 24
 def run(cfg: DictConfig, folder: Path) -> None:
     """Search every opponent's space at one budget of requests, and write what was found."""
     names = check_opponents(cfg.env.opponents)
-    problems = draw(cfg.env, PROBLEMS, int(cfg.train_seeds[0]))
-    requests = sum(len(workload) for _, workload in problems)
+    problems = draw(
+        cfg.env, PROBLEMS, int(cfg.train_seeds[0]), build.fault_rates(cfg.get("faults"))
+    )
+    requests = sum(len(workload) for _, workload, _ in problems)
     trials = tune_batching.trials_of(cfg, requests, f"{PROBLEMS} training problems")
     found = tune(cfg, names, problems, trials)
     tune_batching.write(folder, cfg, found, requests)
@@ -51,7 +51,7 @@ def tune(
     cfg: DictConfig, names: Sequence[str], problems: Sequence[Problem], trials: int
 ) -> dict[str, Found]:
     """Search each policy's space in turn."""
-    reference, found = dollars(search.published(search.REFERENCE), problems), {}
+    reference, found = dollars(build.build_policy(search.published(search.REFERENCE)), problems), {}
     with bar() as progress:
         for name in names:
             planned = trials if search.SPACES[name] else 1
@@ -59,13 +59,7 @@ def tune(
 
             def score(node: search.Node, task: Any = task) -> float:
                 progress.advance(task)
-                return float(np.log(dollars(node, problems) / reference).mean())
+                return float(np.log(dollars(build.build_policy(node), problems) / reference).mean())
 
             found[name] = search.search(name, score, planned, seed=cfg.seed, method=cfg.method)
     return found
-
-
-def dollars(node: search.Node, problems: Sequence[Problem]) -> NDArray[np.float64]:
-    """What a policy costs on each problem, run one by one: their clusters differ. Shape: (N,)"""
-    policy = build.build_policy(node)
-    return np.array([simulate(*problem, policy)[0].bill.total_usd for problem in problems])

@@ -101,7 +101,8 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         self._sim: Simulation | None = None
         self.streams = RowStreams(self.problems, num_envs, same_trace_groups)
         self._buffers = [np.zeros((num_envs, width), np.float32) for _ in range(2)]
-        self._faults: list[Faults | None] = [None] * num_envs
+        self.faults: list[Faults | None] = [None] * num_envs
+        """What goes wrong in the present episode of every row."""
         late = faults is not None and faults.late
         self._late = LateObservations(num_envs, width) if late else None
         self.spent = np.zeros((num_envs, self.slots, len(TICK)))
@@ -215,7 +216,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
             raise SpecError("warmup_s", self.warmup_s, f"< {workload.horizon_s:g} (the horizon)")
         self.slo.start(k, rng)
         if self.fault_rates is not None:
-            self._faults[k] = made = draw(rng, cluster, workload.horizon_s, self.fault_rates)
+            self.faults[k] = made = draw(rng, cluster, workload.horizon_s, self.fault_rates)
             if self._late is not None:
                 self._late.start(k, made)
         return cluster, workload
@@ -223,7 +224,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
     def _load(self, k: int, cluster: Cluster, workload: Workload) -> None:
         """Give row k a problem and run its warm-up."""
         sim = self.sim
-        sim.load(k, cluster, workload, warmup_s=self.warmup_s, faults=self._faults[k])
+        sim.load(k, cluster, workload, warmup_s=self.warmup_s, faults=self.faults[k])
         sim.run_row(k, self.warmup_s)
         fn = sim.state.fn[k, : len(cluster.functions)]
         cold = fn["load_disk_s"] * (1.0 + sim.state.rows[k]["load_price"])

@@ -64,8 +64,9 @@ class Decision:
     """New instances go to GPUs of this class alone (Cluster.kinds); -1 = any. A class that cannot
     hold the function counts as a clip and as any. Shape: (B, F)"""
     variant: Ints | None = None
-    """Under rule plan=hazard: 0 = the plan sets keep-alive and prewarm whenever the function becomes
-    idle, 1 = without prewarm, 2 = with eager prewarm; 3 = this Decision sets them. Shape: (B, F)"""
+    """Under rule plan=hazard: 0 = the plan sets keep-alive and prewarm whenever the function
+    becomes idle, 1 = without prewarm, 2 = with eager prewarm; 3 = this Decision sets them.
+    Shape: (B, F)"""
     multiplier: Floats | None = None
     """On the hazard index, and on what a cold start costs in the plan. Shape: (B, F)"""
     targets: Targets | None = None
