@@ -31,7 +31,7 @@ class RecurrentTicks(Policy):
     def __init__(self, model: RecurrentPPO, core: ClusterVectorEnv) -> None:
         self._model, self._levers = model, core.levers
         self.rules, self._tick_s = core.rules, core.tick_s
-        self.slo_target = float(np.mean(core.slo.target))
+        self.slo_target = float(np.mean(core.slo.range))
 
     def reset(self, cluster: Cluster, rows: int) -> None:
         """Forget, and take over the cluster's clock and sizes."""

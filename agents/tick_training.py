@@ -54,6 +54,8 @@ class Setting:
     cfg: DictConfig
     agent: TickSettings
     rules: Rules | None
+    nodes: dict[str, search.Node]
+    """Of the opponents, tuned where a tune run is."""
     opponents: dict[str, Policy]
 
     @classmethod
@@ -64,7 +66,7 @@ class Setting:
         nodes |= {name: node for name, node in known.items() if name in nodes}
         rules = build.build_policy(known["hazard"]).rules if "hazard" in known else None
         opponents = {name: build.build_policy(node) for name, node in nodes.items()}
-        return cls(cfg, read_settings(cfg.agent), rules, opponents)
+        return cls(cfg, read_settings(cfg.agent), rules, nodes, opponents)
 
     def core(self, rows: int, groups: int = 1) -> ClusterVectorEnv:
         """Build clusters side by side."""

@@ -3,7 +3,7 @@
 One small network for all functions, a row each; its stages are those of tick_training.py. The
 learned policy and its opponents are judged on the problems of the first validation seed, which have
 chosen the stage, and on those of `test_seed`, which have chosen nothing. The run folder gets
-`policy.pt` (weights alone), `bundle/`, `scores.json` and `tensorboard/`.
+`policy.pt` (weights alone), `bundle/`, `scores.json`, `scores.md` and `tensorboard/`.
 
 Shapes: N problems.  Units: dollars.
 """
@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from stoker.agents import build
+from stoker.agents import build, tick_table
 from stoker.agents.export import OBSERVATIONS, write_tick_bundle
 from stoker.agents.stored import collect
 from stoker.agents.tick_memory import RecurrentTicks
 from stoker.agents.tick_problems import dollars, draw
 from stoker.agents.tick_training import JUDGED_ROWS, Learned, Setting, train
 from stoker.agents.tick_watch import add_picture, picture_of_policy
+from stoker.baselines import search
 from stoker.baselines.base import Policy
 from stoker.baselines.tick_bundle import TickBundle
 
@@ -40,8 +41,8 @@ def run(cfg: DictConfig, folder: Path) -> None:
     learned = export(found, cfg, folder)
     policies = {LEARNED: learned, **setting.opponents}
     judged = {
-        part: judge(cfg, policies, seed)
-        for part, seed in (("validation", int(cfg.validation_seeds[0])), ("test", cfg.test_seed))
+        part: judge(cfg, policies, int(seed))
+        for part, seed in (("validation", cfg.validation_seeds[0]), ("test", cfg.test_seed))
     }
     write(folder, setting, found, judged)
     paint(setting, found, judged["validation"])
@@ -85,6 +86,21 @@ def write(folder: Path, setting: Setting, found: Learned, judged: dict[str, Cost
         "tuned": None if setting.cfg.tuned is None else str(setting.cfg.tuned),
     }
     (folder / "scores.json").write_text(json.dumps(facts, indent=1) + "\n")
+    cfg, seed = setting.cfg, int(setting.cfg.test_seed)
+    problems = draw(cfg.env, JUDGED_ROWS, seed, build.fault_rates(cfg.get("faults")))
+    test = {**judged["test"], tick_table.BOUND: tick_table.bounds(problems)}
+    settings = {name: said(node) for name, node in setting.nodes.items()}
+    page = tick_table.page(test, judged["validation"], found.costs, settings, LEARNED, seed)
+    (folder / "scores.md").write_text(page)
+
+
+def said(node: search.Node) -> str:
+    """A policy's setting in words."""
+    return ", ".join(
+        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in node.items()
+        if key != "_target_"
+    )
 
 
 def paint(setting: Setting, found: Learned, costs: Costs) -> None:

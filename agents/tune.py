@@ -28,7 +28,7 @@ from stoker.agents.judged import TUNED
 from stoker.agents.progress import bar
 from stoker.agents.tracks import Case
 from stoker.agents.wording import percent
-from stoker.baselines import search
+from stoker.baselines import search, spaces
 from stoker.baselines.registry import POLICIES
 from stoker.baselines.search import Found
 from stoker.envs.cluster.errors import SpecError
@@ -64,7 +64,7 @@ def tune(cfg: DictConfig, cases: Sequence[Case]) -> dict[str, Found]:
     found = {}
     with bar() as progress:
         for name in cfg.policies:
-            planned = trials if search.SPACES[name] else 1
+            planned = trials if spaces.SPACES[name] else 1
             task = progress.add_task(name, total=planned)
 
             def score(node: search.Node, task: Any = task) -> float:

@@ -20,7 +20,7 @@ from stoker.agents.judged import TUNED
 from stoker.agents.progress import bar
 from stoker.agents.tick_problems import Problem, check_opponents, dollars, draw
 from stoker.agents.wording import percent
-from stoker.baselines import search
+from stoker.baselines import search, spaces
 from stoker.baselines.search import Found
 
 PROBLEMS = 24
@@ -54,7 +54,7 @@ def tune(
     reference, found = dollars(build.build_policy(search.published(search.REFERENCE)), problems), {}
     with bar() as progress:
         for name in names:
-            planned = trials if search.SPACES[name] else 1
+            planned = trials if spaces.SPACES[name] else 1
             task = progress.add_task(name, total=planned)
 
             def score(node: search.Node, task: Any = task) -> float:

@@ -44,10 +44,10 @@ class Combined(HazardIndex):
         require(factor >= 1.0, "policy.factor", factor, ">= 1")
         self.warm, self.host, self.factor = warm, host, factor
         self.tick_s = tick_s
-        self._lead = LeadTime(warm=min(warm, 1.0), tick_s=tick_s)
 
     def reset(self, cluster: Cluster, rows: int) -> None:
         """Work out every function's batch."""
+        self._lead = LeadTime(warm=min(self.warm, 1.0), tick_s=self.tick_s)
         self._lead.reset(cluster, rows)
         of = cluster.columns
         room_s = of.slo_s / self.factor - of.alpha_s
