@@ -11,6 +11,7 @@ import numpy as np
 
 from stoker.agents import stats
 from stoker.agents.tick_problems import Problem
+from stoker.agents.wording import percent
 from stoker.baselines.bounds.best_case import best_case
 from stoker.baselines.bounds.lagrangian import lower_bound
 
@@ -45,11 +46,16 @@ def table(costs: Costs, learned: str, parameters: dict[str, str], seed: int) -> 
     for name, usd in sorted(costs.items(), key=lambda item: float(np.mean(item[1]))):
         mean = stats.mean(usd, draws)
         ratio = stats.paired_ratio(usd, costs[learned], draws, "geomean")
-        apart = "–" if name == learned else _percent(ratio)
+        apart = "" if name == learned else _apart(ratio)
         shown = f"**{name}**" if name == learned else name
         dollars = f"{mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}]"
         lines.append(f"| {shown} | {dollars} | {apart} | {parameters.get(name, '')} |")
     return "\n".join(lines)
+
+
+def _apart(ratio: stats.Interval) -> str:
+    value, low, high = (percent(x - 1.0, sign=True) for x in (ratio.value, ratio.low, ratio.high))
+    return f"{value} [{low}, {high}]"
 
 
 def page(
