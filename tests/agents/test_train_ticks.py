@@ -95,7 +95,9 @@ def test_masked_choices_have_no_probability(tmp_path: Path) -> None:
     masks = np.stack(rows.env_method("action_masks"))
     assert masks.shape == (8, 24)
     assert masks.reshape(8, 8, 3).all(axis=(0, 1)).tolist() == [True, False, False]
-    settings = read_settings(composed("train", "experiment=swap", "agent=maskable_ppo", *SMALL).agent)
+    settings = read_settings(
+        composed("train", "experiment=swap", "agent=maskable_ppo", *SMALL).agent
+    )
     model = build_learner(rows, settings, 0, tmp_path)
     assert isinstance(model, MaskablePPO)
     chosen = [model.predict(seen, action_masks=masks)[0] for _ in range(20)]
