@@ -84,6 +84,14 @@ def build_faults(
     node: ConfigNode | None, cluster: Cluster, workload: Workload, seed: int
 ) -> Faults | None:
     """Draw what goes wrong in a problem; None where nothing can."""
+    rates = fault_rates(node)
+    if rates is None:
+        return None
+    return draw_faults(np.random.default_rng([seed, 6]), cluster, workload.horizon_s, rates)
+
+
+def fault_rates(node: ConfigNode | None) -> FaultRates | None:
+    """Read the `faults` node; None where nothing can go wrong."""
     if node is None:
         return None
     options = plain(node)
@@ -94,9 +102,8 @@ def build_faults(
         measured = residual_factors(read_profile(profile))
         options |= dict(zip(("load_factors", "service_factors"), measured, strict=True))
     rates = fill("faults", FaultRates, options)
-    if rates == FaultRates(retry=rates.retry):
-        return None
-    return draw_faults(np.random.default_rng([seed, 6]), cluster, workload.horizon_s, rates)
+    assert isinstance(rates, FaultRates)
+    return None if rates == FaultRates(retry=rates.retry) else rates
 
 
 def build_workload(node: ConfigNode, seed: int) -> tuple[Workload, tuple[Function, ...]]:

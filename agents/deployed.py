@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from stoker.baselines import search
+from stoker.baselines import search, spaces
 from stoker.baselines.registry import POLICIES
 from stoker.baselines.search import TRACED_BIN_S
 from stoker.envs.cluster.errors import SpecError
@@ -131,13 +131,13 @@ class Deployed:
 def on_clock(node: Mapping[str, Any], compression: float) -> dict[str, Any]:
     """Divide the times of a published policy's node, given in the trace's time, by a factor."""
     name = next((n for n, target in POLICIES.items() if target == node["_target_"]), None)
-    if name not in search.SPACES:
+    if name not in spaces.SPACES:
         return dict(node)
     published = search.published(name, 1.0 / compression)
-    space, out = search.SPACES[name], dict(node)
+    space, out = spaces.SPACES[name], dict(node)
     for key, value in published.items():
         axis = space.get(key)
-        if isinstance(axis, search.Range) and axis.time and key in out:
+        if isinstance(axis, spaces.Range) and axis.time and key in out:
             out[key] = float(out[key]) / compression
         elif axis is None:
             out.setdefault(key, value)

@@ -1,8 +1,12 @@
 """The functions of B clusters as the rows of one stable-baselines3 environment, a tick a step.
 
 What a learner wants of the ids with ticks: one small policy for all functions, and a reward
-that comes with the next step: that of the function view, minus the row's own costs and the online
-price of the memory that it held, in its own cold starts.
+that comes with the next step. Alone (`team=0`) it is that of the function view: minus the row's own
+costs and the online price of the memory that it held, in its own cold starts. With a team share the
+row pays for others in place of the price of memory: minus (1 - team) x its own billed costs and
+team x those of its whole cluster, in mean cold starts of that.
+With `groups` > 1 neighbouring clusters run the same traffic and every reward is taken against the
+mean of the group's for the same function: what the traffic alone makes dear falls out.
 
 Shapes: B clusters, S slots, N = B * S rows, H levers.
 """
@@ -24,6 +28,8 @@ from stoker.envs.cluster_view import ClusterVectorEnv
 from stoker.envs.function_view import WORST
 
 Indices = int | Iterable[int] | None
+BILLED = TERMS.index("shadow")
+"""The terms before it are paid for; the online price of memory, which comes last, is not."""
 
 
 class FunctionRows(VecEnv):
@@ -31,14 +37,18 @@ class FunctionRows(VecEnv):
 
     Args:
         core: the cluster view.
+        team: share of the cluster's costs in a row's reward.
+        groups: neighbouring clusters that share every problem, as the core was told.
     """
 
-    def __init__(self, core: ClusterVectorEnv) -> None:
-        self.core = core
+    def __init__(self, core: ClusterVectorEnv, team: float = 0.0, groups: int = 1) -> None:
+        self.core, self._team, self._groups = core, team, groups
         self.told: dict[str, Any] = {}
         """What the core told of the last tick."""
         self.terms: NDArray[np.float64] = np.zeros(len(TERMS))
         """Mean cost of a row in the last tick, by term, in cold starts of its function."""
+        self.spent: NDArray[np.float64] = np.zeros((core.num_envs, core.slots, len(TERMS)))
+        """What each function cost in the last tick: s. Shape: (B, S, 6)"""
         self._choices = core.levers.choices
         self._seed: int | None = None
         box = gym.spaces.Box(-BOUND, BOUND, (SLOT + C,), np.float32)
@@ -59,14 +69,16 @@ class FunctionRows(VecEnv):
     def step_wait(self) -> Any:
         """Run a tick."""
         heads = np.stack(np.unravel_index(self._actions, self._choices), axis=-1)
+        cold_s = self.core.cold_s.copy()  # an episode that ends takes the next one's
         seen, _, _, over, self.told = self.core.step(heads.reshape(self.core.num_envs, -1))
         spent = self.core.spent[:, :, : len(TERMS)]
         if over.any():
             ended = self.core.final_spent[:, :, : len(TERMS)]
             spent = np.where(over[:, None, None], ended, spent)
-        costs = (spent / self.core.cold_s[:, :, None]).reshape(self.num_envs, -1)
-        self.terms = costs.mean(axis=0)
-        rewards = -np.minimum(costs.sum(axis=1), WORST).astype(np.float32)
+        self.spent = spent.copy()
+        costs = spent / cold_s[:, :, None]
+        self.terms = costs.mean(axis=(0, 1))
+        rewards = -self._charged(costs).reshape(-1).astype(np.float32)
         done = over.repeat(self.core.slots)
         infos: list[dict[str, Any]] = [{}] * self.num_envs
         if over.any():
@@ -76,6 +88,17 @@ class FunctionRows(VecEnv):
                 for k in range(self.num_envs)
             ]
         return by_function(seen), rewards, done, infos
+
+    def _charged(self, costs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What each row pays for the tick, see the module. Shapes: (B, S, 6) -> (B, S)"""
+        if self._team == 0.0:
+            pays = np.minimum(costs.sum(axis=2), WORST)
+        else:
+            own = self.spent[:, :, :BILLED].sum(axis=2) / self.told["scale"][:, None]
+            pays = (1.0 - self._team) * own + self._team * own.sum(axis=1, keepdims=True)
+        groups = pays.reshape(-1, self._groups, self.core.slots)
+        level = groups.mean(axis=1, keepdims=True) if self._groups > 1 else 0.0
+        return (groups - level).reshape(pays.shape)
 
     def seed(self, seed: int | None = None) -> list[int | None]:
         """Use a seed at the next reset."""
@@ -95,8 +118,11 @@ class FunctionRows(VecEnv):
         raise AttributeError(f"rows have no attribute {attr_name}")
 
     def env_method(self, method_name: str, *args: Any, indices: Indices = None, **kw: Any) -> Any:
-        """Refuse: rows have no methods of their own."""
-        raise AttributeError(f"rows have no method {method_name}")
+        """Return the masks of all rows, the one method they have. Shape: (N, A)"""
+        if method_name != "action_masks":
+            raise AttributeError(f"rows have no method {method_name}")
+        masks = self.core.masks.reshape(self.num_envs, -1)
+        return self.core.levers.joint(masks)
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Indices = None) -> list[bool]:
         """Nothing is wrapped."""

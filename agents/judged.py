@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stoker.agents.build import build_policy
 from stoker.agents.nodes import plain
-from stoker.baselines import search
+from stoker.baselines import search, spaces
 from stoker.baselines.base import Policy
 from stoker.baselines.hazard import HazardIndex
 from stoker.baselines.registry import POLICIES
@@ -110,7 +110,7 @@ def _heuristic(
         nodes = search.frontier(name, node, factors, scale)
         settings = [Setting(0, policy)]
         settings += [Setting(k, build_policy(other)) for k, other in enumerate(nodes, 1)]
-    known = tuned if search.SPACES.get(name) else None
+    known = tuned if spaces.SPACES.get(name) else None
     return Judged(name, kind_of(policy), settings, known, parameters)
 
 

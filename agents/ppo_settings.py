@@ -1,4 +1,4 @@
-"""How PPO of stable-baselines3 learns, as the `agent` node of a config says."""
+"""How a learner of stable-baselines3 learns, as the `agent` node of a config says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stoker.envs.cluster.errors import SpecError
 
 
 @dataclass(frozen=True, kw_only=True)
-class PpoSettings:
+class LearnerSettings:
     """What every learner of an environment with steps in order needs.
 
     Raises:
@@ -22,21 +22,18 @@ class PpoSettings:
     total_steps: int
     rows: int
     """Clusters side by side."""
-    n_steps: int
     batch_size: int
-    n_epochs: int
     learning_rate: float
-    ent_coef: float
     gamma: float
-    gae_lambda: float
     hidden: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        for name in ("total_steps", "rows", "n_steps", "batch_size", "n_epochs"):
-            if getattr(self, name) < 1:
-                raise SpecError(f"agent.{name}", getattr(self, name), "an integer >= 1")
-        for name in ("gamma", "gae_lambda"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
+        for f in fields(self):
+            least = 0 if f.name == "deviations" else 1
+            if f.type == "int" and getattr(self, f.name) < least:
+                raise SpecError(f"agent.{f.name}", getattr(self, f.name), f"an integer >= {least}")
+        for name in ("gamma", "gae_lambda", "team", "explore_share", "explore_least"):
+            if not 0.0 <= getattr(self, name, 0.0) <= 1.0:
                 raise SpecError(f"agent.{name}", getattr(self, name), "0..1")
 
     @classmethod
@@ -50,6 +47,16 @@ class PpoSettings:
             if name not in options:
                 raise SpecError(f"agent.{name}", None, "a value")
         return cls(**{**options, "hidden": tuple(options["hidden"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoSettings(LearnerSettings):
+    """What PPO needs beside that."""
+
+    n_steps: int
+    n_epochs: int
+    ent_coef: float
+    gae_lambda: float
 
     @property
     def arguments(self) -> dict[str, Any]:

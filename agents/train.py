@@ -31,6 +31,8 @@ from stoker.envs.workload import Workload
 
 __all__ = ["ConfigProblems", "Settings", "Trained", "train"]
 SEEDS = 2**31
+USUAL_HOURS = 4.0
+"""Length of an episode where none is asked for and the training part is longer."""
 
 
 class ConfigProblems:
@@ -53,9 +55,11 @@ class ConfigProblems:
         self._workload, self._table = build.shape_traffic(workload, whole, seed), table
         share = float(self._scenarios[0]["function_share"]) * float(cfg.env.function_share)
         self.functions = max(int(share * len(self._workload.names)), 1)
-        if not float(cfg.env.hours) > 0.0:
-            raise SpecError("env.hours", cfg.env.hours, "> 0")
-        self._hours_s = min(float(cfg.env.hours) * 3600.0, self._workload.horizon_s)
+        whole = self._workload.horizon_s / 3600.0
+        hours = min(USUAL_HOURS, whole) if cfg.env.hours is None else float(cfg.env.hours)
+        if not 0.0 < hours <= whole * (1.0 + 1e-9):
+            raise SpecError("env.hours", hours, f"> 0, <= {whole:g} (the training part)")
+        self._hours_s = min(hours * 3600.0, self._workload.horizon_s)
         count, each = build.pools(self._cluster, self.functions)
         listed = self._cluster["gpus"]
         self.gpus = count * each if listed is None else self._cluster["nodes"] * len(listed)
@@ -109,8 +113,10 @@ def main(cfg: DictConfig) -> None:
 def run(cfg: DictConfig, folder: Path) -> None:
     """Train on the environment that the config names; KeepAlive's is the default."""
     if "variant" in cfg.env:
+        no_faults(cfg)
         train_tokens.run(cfg, folder)
     elif "problems" in cfg.env:
+        no_faults(cfg)
         train_batching.run(cfg, folder)
     elif "id" in cfg.env:
         train_ticks.run(cfg, folder)
@@ -118,8 +124,15 @@ def run(cfg: DictConfig, folder: Path) -> None:
         run_idle(cfg, folder)
 
 
+def no_faults(cfg: DictConfig) -> None:
+    """Refuse faults where training would not meet them."""
+    if build.fault_rates(cfg.get("faults")) is not None:
+        raise SpecError("faults", plain(cfg.faults), "none, or env=prewarm | swap | cluster")
+
+
 def run_idle(cfg: DictConfig, folder: Path) -> None:
     """Train the policy that is asked when a function becomes idle."""
+    no_faults(cfg)
     settings = settings_of(cfg.agent)
     problems = ConfigProblems(cfg, cfg.seed)
     validation = validation_problems(cfg, cfg.validation_seeds)

@@ -22,13 +22,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from stoker.agents import tracks, tune_batching, tune_tokens
+from stoker.agents import tracks, tune_batching, tune_ticks, tune_tokens
 from stoker.agents.build import build_policy
 from stoker.agents.judged import TUNED
 from stoker.agents.progress import bar
 from stoker.agents.tracks import Case
 from stoker.agents.wording import percent
-from stoker.baselines import search
+from stoker.baselines import search, spaces
 from stoker.baselines.registry import POLICIES
 from stoker.baselines.search import Found
 from stoker.envs.cluster.errors import SpecError
@@ -38,7 +38,8 @@ from stoker.envs.cluster.errors import SpecError
 def main(cfg: DictConfig) -> None:
     """Run the command."""
     if cfg.get("env") is not None:
-        own = tune_tokens if "variant" in cfg.env else tune_batching
+        own = tune_ticks if "id" in cfg.env else tune_batching
+        own = tune_tokens if "variant" in cfg.env else own
         own.run(cfg, Path(HydraConfig.get().runtime.output_dir))
         return
     for name in cfg.policies:
@@ -64,7 +65,7 @@ def tune(cfg: DictConfig, cases: Sequence[Case]) -> dict[str, Found]:
     found = {}
     with bar() as progress:
         for name in cfg.policies:
-            planned = trials if search.SPACES[name] else 1
+            planned = trials if spaces.SPACES[name] else 1
             task = progress.add_task(name, total=planned)
 
             def score(node: search.Node, task: Any = task) -> float:

@@ -51,10 +51,7 @@ def run(cfg: DictConfig, folder: Path) -> None:
         if name not in BATCHING:
             raise SpecError("policies", name, f"with env=batching {' | '.join(BATCHING)}")
     requests = ROWS * int(cfg.env.problems.requests)
-    trials = int(cfg.budget_requests) // requests
-    if trials < 1:
-        accepted = f">= {requests:,}: the requests of {ROWS} episodes"
-        raise SpecError("budget_requests", cfg.budget_requests, accepted)
+    trials = trials_of(cfg, requests, f"{ROWS} episodes")
     found = tune(cfg, trials)
     write(folder, cfg, found, requests)
     show(found, folder)
@@ -66,6 +63,15 @@ def show(found: dict[str, Found], folder: Path) -> None:
         setting = ", ".join(f"{k}={v}" for k, v in result.node.items() if k != "_target_")
         print(f"{name:<11} {result.published_score:.4f} -> {result.score:.4f} a request  {setting}")
     print(f"settings in {folder / TUNED}")
+
+
+def trials_of(cfg: DictConfig, requests: int, what: str) -> int:
+    """Return how many settings the budget pays for."""
+    trials = int(cfg.budget_requests) // requests
+    if trials < 1:
+        accepted = f">= {requests:,}: the requests of {what}"
+        raise SpecError("budget_requests", cfg.budget_requests, accepted)
+    return trials
 
 
 def tune(cfg: DictConfig, trials: int) -> dict[str, Found]:
@@ -96,6 +102,6 @@ def write(folder: Path, cfg: DictConfig, found: dict[str, Found], requests: int)
         for name, result in found.items()
     }
     folder.mkdir(parents=True, exist_ok=True)
-    head = "# Written by `stoker tune env=...`; read by `stoker train tuned=FOLDER`.\n"
+    head = "# Written by `stoker tune`; read by `stoker train tuned=FOLDER`.\n"
     (folder / TUNED).write_text(head + OmegaConf.to_yaml(OmegaConf.create(facts)))
     (folder / "trials.json").write_text(json.dumps(trials, indent=1) + "\n")

@@ -42,7 +42,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         levers: what an action means; None = those of KeepAlive.
         max_functions: slots for functions in observation and action; None = what problems need.
         tick_s: seconds between decisions, at uncompressed time.
-        rules: compiled rules; their plan must be `decision`.
+        rules: compiled rules; their plan must be that of the levers. None = the levers' own.
         weights: of the reward terms, by name; those left out are 1.
         slo_target: range of the share of requests that should be in time; drawn every episode.
         slo_rate: growth of the SLO multiplier an hour (see slo.py); 0 = no constraint.
@@ -80,7 +80,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         self.levers = levers = levers or Levers(KeepAlive())
         self.problems: Problems = problems or SyntheticProblems()
         self.slots = self.problems.functions if max_functions is None else max_functions
-        self.rules = rules or Rules(eviction="hazard")
+        self.rules = rules or levers.rules
         self._check(num_envs, tick_s, weights or {}, warmup_s, same_trace_groups)
         self.num_envs, self.tick_s, self.warmup_s = num_envs, tick_s, warmup_s
         self.threads, self.copy = threads, copy
@@ -95,7 +95,8 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         self._sim: Simulation | None = None
         self.streams = RowStreams(self.problems, num_envs, same_trace_groups)
         self._buffers = [np.zeros((num_envs, width), np.float32) for _ in range(2)]
-        self._faults: list[Faults | None] = [None] * num_envs
+        self.faults: list[Faults | None] = [None] * num_envs
+        """What goes wrong in the present episode of every row."""
         late = faults is not None and faults.late
         self._late = LateObservations(num_envs, width) if late else None
         self.spent = np.zeros((num_envs, self.slots, self.spent_columns))
@@ -198,8 +199,9 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
             raise SpecError("tick_s", tick_s, "finite, > 0")
         if not (np.isfinite(warmup_s) and warmup_s >= 0.0):
             raise SpecError("warmup_s", warmup_s, "finite, >= 0")
-        if self.rules.plan != "decision":
-            raise SpecError("rules.plan", self.rules.plan, "decision (the agent plans)")
+        if self.rules.plan != self.levers.rules.plan:
+            accepted = f"{self.levers.rules.plan} (that of the levers)"
+            raise SpecError("rules.plan", self.rules.plan, accepted)
 
     def _draw(self, k: int) -> tuple[Cluster, Workload]:
         """Draw the problem of row k's present episode, after it its SLO target and its faults."""
@@ -208,7 +210,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
             raise SpecError("warmup_s", self.warmup_s, f"< {workload.horizon_s:g} (the horizon)")
         self.slo.start(k, rng)
         if self.fault_rates is not None:
-            self._faults[k] = made = draw(rng, cluster, workload.horizon_s, self.fault_rates)
+            self.faults[k] = made = draw(rng, cluster, workload.horizon_s, self.fault_rates)
             if self._late is not None:
                 self._late.start(k, made)
         return cluster, workload
@@ -216,7 +218,7 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
     def _load(self, k: int, cluster: Cluster, workload: Workload) -> None:
         """Give row k a problem and run its warm-up."""
         sim = self.sim
-        sim.load(k, cluster, workload, warmup_s=self.warmup_s, faults=self._faults[k])
+        sim.load(k, cluster, workload, warmup_s=self.warmup_s, faults=self.faults[k])
         sim.run_row(k, self.warmup_s)
         fn = sim.state.fn[k, : len(cluster.functions)]
         cold = fn["load_disk_s"] * (1.0 + sim.state.rows[k]["load_price"])

@@ -38,7 +38,7 @@ class TurnVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[An
         problems: where episodes come from.
         levers: what an action means: the choices of all levers as one number, the last fastest.
         tick_s: seconds between ticks, at uncompressed time.
-        rules: compiled rules; their plan must be `decision`.
+        rules: compiled rules; their plan must be that of the levers. None = the levers' own.
         weights: of the terms of idle.py, by name; those left out are 1.
         warmup_s: start of every episode that is not scored.
         same_trace_groups: so many neighbouring rows share every problem.

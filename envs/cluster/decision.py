@@ -17,6 +17,8 @@ from stoker.envs.cluster.targets import Targets
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
+AS_ORDERED = 3
+"""The `variant` whose keep-alive and prewarm a Decision sets, not the plan."""
 
 
 @dataclass
@@ -65,6 +67,12 @@ class Decision:
     gpu_class: Ints | None = None
     """New instances go to GPUs of this class alone (Cluster.kinds); -1 = any. A class that cannot
     hold the function counts as a clip and as any. Shape: (B, F)"""
+    variant: Ints | None = None
+    """Under rule plan=hazard: 0 = the plan sets keep-alive and prewarm whenever the function
+    becomes idle, 1 = without prewarm, 2 = with eager prewarm; 3 = this Decision sets them.
+    Shape: (B, F)"""
+    multiplier: Floats | None = None
+    """On the hazard index, and on what a cold start costs in the plan. Shape: (B, F)"""
     targets: Targets | None = None
     """Floors, limits and shares by GPU or class, in place of all that stood; see Targets."""
     nodes_wanted: Ints | None = None
@@ -178,8 +186,10 @@ _FLOOR = {
     "drop_head": 0,
     "token_budget": 0,
     "gpu_class": -1,
+    "variant": 0,
+    "multiplier": 1e-6,
 }
-_SAFE = {"prewarm_after_s": np.inf, "token_budget": 512}
+_SAFE = {"prewarm_after_s": np.inf, "token_budget": 512, "multiplier": 1.0}
 _SCORES = ("eviction_score", "host_eviction_score")
 
 
@@ -216,6 +226,8 @@ def legalize(
         "runtime_keep_alive_s": np.inf if capabilities.layers else 0.0,
         "sandbox_keep_alive_s": np.inf if capabilities.layers else 0.0,
         "prewarm_after_s": np.inf,
+        "variant": AS_ORDERED,
+        "multiplier": 1e6,
     }
     for name in PER_FUNCTION:
         asked = getattr(decision, name)

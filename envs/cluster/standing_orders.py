@@ -6,10 +6,13 @@ Shapes: B rows, F functions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stoker.envs.cluster.decision import (
+    AS_ORDERED,
     PER_FUNCTION,
     Capabilities,
     Decision,
@@ -25,6 +28,8 @@ from stoker.envs.cluster.target_table import fill_targets, legalize_targets
 
 MOST_LOADS = 2**16
 """Most instances of one function that one order brings up at once; the rest is refused."""
+PLANNED = ("keep_alive_s", "prewarm_after_s", "prewarm_keep_s")
+"""Orders that the rule sets in the decision's place where `variant` lets it."""
 
 
 def carry_out(
@@ -35,13 +40,28 @@ def carry_out(
     legal, clipped = legalize(decision, possible, fn["batch_limit"])
     real = np.arange(fn.shape[1]) < rows["fns"][:, None]
     rows["clipped"] += (clipped * real).sum(axis=1)
+    planned = _let_plan(legal, fn)
     for name in PER_FUNCTION:
         asked = getattr(legal, name)
         if asked is not None:
-            fn[name] = asked
+            fn[name] = np.where(planned, fn[name], asked) if name in PLANNED else asked
     _place(legal, state, clusters, possible)
     _make_room(state)
     obey_rows(rows)
+
+
+def _let_plan(decision: Decision, fn: NDArray[Any]) -> NDArray[np.bool_]:
+    """Functions whose idleness the rule plans, if the decision says so; the others' plans end.
+
+    Shape: (B, F)
+    """
+    if decision.variant is None:
+        return np.zeros(fn.shape, np.bool_)
+    planned: NDArray[np.bool_] = decision.variant < AS_ORDERED
+    ends = ~planned & (fn["variant"] != AS_ORDERED)
+    for name in ("prewarm_after_s", "prewarm_timer"):
+        fn[name] = np.where(ends, np.inf, fn[name])
+    return planned
 
 
 def _place(

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.errors import SpecError
-from stoker.envs.cluster.spec import Cluster
+from stoker.envs.cluster.spec import Cluster, Rules
 from stoker.envs.levers.scene import Scene
 
 Actions = NDArray[np.int64]
@@ -41,10 +41,17 @@ class Lever(Protocol):
 
 
 class Levers:
-    """The levers of an environment, in the order of the action's columns."""
+    """The levers of an environment, in the order of the action's columns.
 
-    def __init__(self, *levers: Lever) -> None:
+    Args:
+        levers: one a column.
+        plan: the rule that plans idleness: `decision`, or `hazard` where a lever leaves it to that.
+    """
+
+    def __init__(self, *levers: Lever, plan: str = "decision") -> None:
         self.levers = levers
+        self.rules = Rules(eviction="hazard", plan=plan)
+        """Compiled rules where the environment is given none."""
         self.choices = tuple(len(lever.instead) for lever in levers)
         self._ends: Actions = np.cumsum(self.choices, dtype=np.int64)
         self._instead = np.concatenate([lever.instead for lever in levers])

@@ -35,7 +35,7 @@ class Prewarm:
 
     def mask(self, cluster: Cluster) -> Bools:
         """Only what fits on the class; no cheapest class where there is only one. Shape: (F, 8)"""
-        room = np.stack([_room(cluster, kind) for kind in classes(cluster)], axis=1)
+        room = rooms(cluster)
         if len(cluster.kinds) == 1:
             room[:, CHEAPEST] = 0
         mask: Bools = room[:, np.maximum(SIDE, 0)] >= COUNT
@@ -50,6 +50,11 @@ class Prewarm:
             "gpu_class": np.where(side == ANY, ANY, kind).astype(np.int32),
             "keep_alive_s": np.where(choice > 0, np.inf, 0.0),
         }
+
+
+def rooms(cluster: Cluster) -> NDArray[np.int64]:
+    """Instances of each function that the dearest and the cheapest class hold. Shape: (F, 2)"""
+    return np.stack([_room(cluster, kind) for kind in classes(cluster)], axis=1)
 
 
 def _room(cluster: Cluster, kind: int) -> NDArray[np.int64]:

@@ -27,6 +27,15 @@ def test_training_refuses_episodes_without_length() -> None:
         ConfigProblems(config(*SMALL, "env.hours=-1", command="train"), 0)
 
 
+def test_an_episode_is_no_longer_than_the_training_part() -> None:
+    usual = ConfigProblems(config(*SMALL, command="train"), 0)
+    _, workload = usual.sample(np.random.default_rng(0))
+    whole_h = workload.horizon_s / 3600.0  # less than the usual four hours: all of it
+    assert 0.0 < whole_h < 1.0
+    with pytest.raises(SpecError, match=r"env\.hours = 3.*training part"):
+        ConfigProblems(config(*SMALL, "env.hours=3", command="train"), 0)
+
+
 def test_pooled_cluster_has_the_memory_of_its_ratio() -> None:
     cfg = config(*SMALL, "scenario=fifo_links")
     half, whole = (build.build_problem(cfg, 0, ratio).cluster for ratio in (0.5, 1.0))

@@ -15,7 +15,8 @@ from stoker.baselines.registry import load_policy
 
 TICKS = (
     "env.traffic.functions=4", "env.traffic.hours=0.5", "agent.total_steps=256", "agent.rows=2",
-    "agent.n_steps=16", "agent.batch_size=64", "env.opponents=[hazard]",
+    "agent.n_steps=16", "agent.batch_size=64", "agent.groups=2", "agent.deviations=1",
+    "env.opponents=[hazard]",
 )  # fmt: skip
 EXPERIMENTS = {
     "KeepAlive": (

@@ -40,7 +40,7 @@ KERNEL = (0.4, 0.2, 0.1)
 """Mass of the last-gap expert on its own bin and on each neighbour at distance 1 and 2."""
 OWN = 0.9
 """Weight of the last three experts' own mass; the rest is the prior's."""
-AS_PLANNED, NO_PREWARM, EAGER = 0, 1, 2
+AS_PLANNED, NO_PREWARM, EAGER, AS_ORDERED = 0, 1, 2, 3
 EAGER_FACTOR = 0.25
 
 
@@ -266,10 +266,12 @@ def hazard_plan(r, f, foreseen):
     """Set keep-alive and prewarm of f, which has just become idle.
 
     Keep-alive weighs rent alone: under pressure the index decides, and free memory costs nothing
-    beyond rent. Prewarm weighs rent and the online price. `foreseen`: the scratch holds f's
-    forecast, made at this instant.
+    beyond rent. Prewarm weighs rent and the online price. Variant AS_ORDERED leaves the orders
+    that stand. `foreseen`: the scratch holds f's forecast, made at this instant.
     """
     fn = fn_at(r["fn"], f)
+    if fn["variant"] == AS_ORDERED:
+        return
     touch_price(r, r["now"])
     use_prewarm = _param(r, USE_PREWARM) > 0.0 and fn["variant"] != NO_PREWARM
     fn["prewarm_after_s"] = math.inf
