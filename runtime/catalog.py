@@ -34,7 +34,7 @@ __all__ = [
     "read_models",
 ]
 CONFIG = "config.json"
-ARCHITECTURES = ("byte_gpt", "digit_cnn", "bert", "llama")
+ARCHITECTURES = ("byte_gpt", "digit_cnn", "bert", "llama", "onnx")
 HF_ARCHITECTURES = {
     "BertModel": "bert",
     "LlamaForCausalLM": "llama",

@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from stoker.runtime.arena import Arena, ArenaFull, aligned
-from stoker.runtime.catalog import Deployment
+from stoker.runtime.catalog import Deployment, ModelError
 from stoker.runtime.copier import Copier, CudaCopier
 from stoker.runtime.generator import Generator
 from stoker.runtime.messages import HOST, WorkerSpec
-from stoker.runtime.models import Binder
+from stoker.runtime.models import Binder, binder_of
+from stoker.runtime.onnx_model import OnnxBinder
 from stoker.runtime.text import Text
 from stoker.runtime.weight_reader import read_flat
 
@@ -35,7 +36,7 @@ class Resident:
 
     fn: int
     offset: int
-    binder: Binder
+    binder: Binder | OnnxBinder
     generator: Generator | None
     """Of a decoder."""
 
@@ -55,10 +56,17 @@ class Device:
         self.token_budgets: dict[int, int] = {}
         self._copier = CudaCopier(spec.device) if self.cuda else Copier()
         self._sizes = [deployment.device_bytes for deployment in spec.deployments]
-        self._spare: dict[int, list[Binder]] = {}
+        self._spare: dict[int, list[Binder | OnnxBinder]] = {}
         self._texts: dict[int, Text] = {}
         for fn, deployment in enumerate(spec.deployments):
-            self._spare[fn] = [Binder(deployment.model)]
+            self._check(deployment)
+            self._spare[fn] = [binder_of(deployment.model)]
+
+    def _check(self, deployment: Deployment) -> None:
+        model = deployment.model
+        if self.cuda and model.architecture == "onnx":
+            accepted = f"a model for {self.spec.device} (ONNX models are served on the CPU)"
+            raise ModelError(f"{model.folder}: architecture", "onnx", accepted)
 
     def enter(self) -> None:
         """Make this device the calling thread's own."""
@@ -96,7 +104,7 @@ class Device:
             else:
                 self._copier.read(block, model, self.spec.cold_disk)
             spare = self._spare[fn]
-            binder = spare.pop() if spare else Binder(model)
+            binder = spare.pop() if spare else binder_of(model)
             resident = Resident(fn, offset, binder, self._generator(fn, binder))
             self._bind(resident)
             # What is masked is multiplied by zero, which a NaN of an earlier tenant would survive.
@@ -106,9 +114,9 @@ class Device:
             raise
         self.residents[instance] = resident
 
-    def _generator(self, fn: int, binder: Binder) -> Generator | None:
+    def _generator(self, fn: int, binder: Binder | OnnxBinder) -> Generator | None:
         deployment = self.deployment(fn)
-        if not deployment.decoder:
+        if not deployment.decoder or isinstance(binder, OnnxBinder):
             return None
         text = self._texts.setdefault(fn, Text(deployment.model.folder))
         text.warm()

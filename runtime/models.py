@@ -19,6 +19,7 @@ from stoker.runtime.catalog import CONFIG, DTYPE_BYTES, Model, ModelError
 
 if TYPE_CHECKING:
     from stoker.runtime.llama import Llama
+    from stoker.runtime.onnx_model import OnnxBinder
 
 DTYPES = {
     "F64": torch.float64,
@@ -221,8 +222,15 @@ class Binder:
             return cast(Servable, self.module).answer(payloads)
 
 
+def binder_of(model: Model) -> Binder | OnnxBinder:
+    """Return what binds a model to memory."""
+    from stoker.runtime.onnx_model import OnnxBinder
+
+    return OnnxBinder(model) if model.architecture == "onnx" else Binder(model)
+
+
 def load_reference(model: Model) -> Binder:
-    """Load a model into memory of its own: the never-swapped reference."""
+    """Load a model of ours into memory of its own: the never-swapped reference."""
     binder = Binder(model)
     raw = bytearray(model.data_bytes)
     for shard in model.shards:
