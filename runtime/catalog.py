@@ -32,6 +32,7 @@ __all__ = [
     "deploy",
     "read_config",
     "read_models",
+    "value_type",
 ]
 CONFIG = "config.json"
 ARCHITECTURES = ("byte_gpt", "digit_cnn", "bert", "llama", "onnx")
@@ -139,9 +140,18 @@ class Deployment:
             return self.model.data_bytes
         how, model = self.generation, self.model
         shape = read_llama(model.config, model.folder)
-        value_bytes = DTYPE_BYTES[model.tensors[0].dtype]
+        value_bytes = DTYPE_BYTES[value_type(model)]
         cache = shape.cache_bytes(how.blocks * how.block_tokens, value_bytes)
         return aligned(model.data_bytes) + cache
+
+
+def value_type(model: Model) -> str:
+    """Type that a decoder computes in: that of its embedding."""
+    for tensor in model.tensors:
+        if tensor.name == "model.embed_tokens.weight":
+            return tensor.dtype
+    where = f"{model.weights_file}: tensor model.embed_tokens.weight"
+    raise ModelError(where, "missing", "an embedding")
 
 
 def read_config(path: Path) -> dict[str, Any]:

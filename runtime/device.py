@@ -113,6 +113,9 @@ class Device:
             self.arena.release(offset)
             raise
         self.residents[instance] = resident
+        if resident.generator is not None and fn in self.token_budgets:
+            # Last, so that a budget that comes while it loads is not missed.
+            resident.generator.set_token_budget(self.token_budgets[fn])
 
     def _generator(self, fn: int, binder: Binder | OnnxBinder) -> Generator | None:
         deployment = self.deployment(fn)
@@ -120,10 +123,7 @@ class Device:
             return None
         text = self._texts.setdefault(fn, Text(deployment.model.folder))
         text.warm()
-        generator = Generator(binder.decoder, deployment.generation, text)
-        if fn in self.token_budgets:
-            generator.set_token_budget(self.token_budgets[fn])
-        return generator
+        return Generator(binder.decoder, deployment.generation, text)
 
     def _bind(self, resident: Resident) -> None:
         size = self.deployment(resident.fn).model.data_bytes

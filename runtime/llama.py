@@ -14,9 +14,11 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from stoker.runtime.catalog import Model
+from stoker.runtime.catalog import Model, ModelError, value_type
 from stoker.runtime.llama_config import LlamaConfig, read_llama
 from stoker.runtime.pages import Group, Iteration, attend
+
+TYPES = ("F64", "F32", "F16", "BF16")
 
 
 class Attention(nn.Module):
@@ -76,7 +78,8 @@ class Llama(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         shape = self.shape = read_llama(model.config, model.folder)
-        self.ignored: tuple[str, ...] = ("lm_head.",) if shape.tied else ()
+        self.ignored = _ignored(model, shape)
+        _check_types(model, self.ignored)
         inner = self.model = nn.Module()
         inner.embed_tokens = nn.Embedding(shape.vocabulary, shape.width)
         inner.layers = nn.ModuleList([Layer(shape) for _ in range(shape.layers)])
@@ -116,6 +119,22 @@ class Llama(nn.Module):
             self._frequencies = torch.tensor(self.shape.frequencies, device=like.device)
         angles = positions[:, None].float() * self._frequencies
         return angles.cos().to(like.dtype)[:, None], angles.sin().to(like.dtype)[:, None]
+
+
+def _ignored(model: Model, shape: LlamaConfig) -> tuple[str, ...]:
+    """Tensors of the file that are not needed: older files repeat what follows from the config."""
+    names = tuple(t.name for t in model.tensors if t.name.endswith("rotary_emb.inv_freq"))
+    return (*names, "lm_head.") if shape.tied else names
+
+
+def _check_types(model: Model, ignored: tuple[str, ...]) -> None:
+    """All weights are of one type, which is that of the cache as well."""
+    for tensor in model.tensors:
+        if tensor.name.startswith(ignored or ("\0",)):
+            continue
+        if tensor.dtype not in TYPES or tensor.dtype != value_type(model):
+            where = f"{model.weights_file}: tensor {tensor.name}.dtype"
+            raise ModelError(where, tensor.dtype, f"{' | '.join(TYPES)}, one for all tensors")
 
 
 def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:

@@ -15,6 +15,7 @@ import queue
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
@@ -62,8 +63,8 @@ class Worker:
         self._sending = threading.Lock()
         self._copies: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._compute = Compute(device, self._send, _line)
-        threading.Thread(target=self._copy, daemon=True).start()
-        threading.Thread(target=self._compute.serve, daemon=True).start()
+        for work in (self._copy, self._compute.serve):
+            threading.Thread(target=_whole, args=(work,), daemon=True).start()
 
     def serve(self) -> None:
         """Take orders until the other end hangs up."""
@@ -118,6 +119,15 @@ class Worker:
                 self.pipe.send(message)
             except OSError:
                 os._exit(0)
+
+
+def _whole(work: Callable[[], None]) -> None:
+    """Run a thread's work; a worker that is half dead would leave orders without an answer."""
+    try:
+        work()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
 
 
 def _state(device: Device) -> dict[str, Any]:

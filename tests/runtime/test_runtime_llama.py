@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from small_llamas import LLAMA, LLAMA3_ROPE, Reference, write_llama
 from torch import Tensor
 
@@ -183,6 +185,49 @@ def test_a_config_that_cannot_be_served_is_named(
 ) -> None:
     with pytest.raises(ModelError, match=field):
         read_llama({**LLAMA, **changes}, tmp_path)
+
+
+def rewrite(model: Model, change: Callable[[str, Tensor], Tensor], **more: Tensor) -> Model:
+    tensors = load_file(model.weights_file)
+    save_file({n: change(n, t) for n, t in tensors.items()} | more, model.weights_file)
+    return Model.read(model.folder)
+
+
+def test_sixteen_bit_weights_are_served_in_their_own_type(tmp_path: Path) -> None:
+    whole = write_llama(tmp_path / "m", 8)
+    exact = Reference(whole).logits(random_prompts(4, 1)[0])[-1]
+    model = rewrite(whole, lambda name, t: t.bfloat16())
+    how = Generation(60)
+    assert Deployment("f", model, how).device_bytes - aligned(model.data_bytes) == 3 * 2 * 960 * 32
+    made = generator(model, how)
+    sequence = Sequence(random_prompts(4, 1)[0], 1, 1)
+    sequence.blocks = list(range(5))
+    with torch.inference_mode():
+        batch, _ = lay_out([(sequence, len(sequence.tokens))], 16, 2, made.module.embedding)
+        assert made._cache is not None
+        logits = made.module(batch, made._cache)[0]
+    assert logits.dtype == torch.bfloat16
+    torch.testing.assert_close(logits.float(), exact, atol=0.1, rtol=0.1)
+    assert [len(a["tokens"]) for a in run(made, random_prompts(5, 3), [9] * 3)] == [9] * 3
+
+
+def test_types_that_cannot_be_computed_in_are_named(tmp_path: Path) -> None:
+    model = write_llama(tmp_path / "m")
+    mixed = rewrite(model, lambda n, t: t.half() if n.endswith("q_proj.weight") else t)
+    with pytest.raises(ModelError, match=r"q_proj\.weight\.dtype = 'F16'.*one for all"):
+        build(mixed)
+    whole = rewrite(model, lambda name, t: t.to(torch.int8))
+    with pytest.raises(ModelError, match=r"dtype = 'I8'"):
+        build(whole)
+
+
+def test_frequencies_in_an_older_file_are_left_where_they_are(tmp_path: Path) -> None:
+    model = write_llama(tmp_path / "m", 8)
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    (prompt,) = random_prompts(4, 1)
+    expected = Reference(model).greedy(prompt, 10)
+    older = rewrite(model, lambda n, t: t, **{name: torch.ones(4)})
+    assert run(generator(older, Generation(60)), [prompt], [10])[0]["tokens"] == expected
 
 
 def test_weights_in_several_files_must_be_complete(tmp_path: Path) -> None:

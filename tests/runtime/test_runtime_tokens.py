@@ -22,6 +22,8 @@ from stoker.runtime.controller import Controller
 from stoker.runtime.requests import RequestFailed
 from stoker.runtime.streams import TokenStream
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HOW = Generation(blocks=40, max_batch=8, token_budget=64)
 
 
