@@ -33,7 +33,7 @@ def test_the_llm_part_measures_every_case() -> None:
 @pytest.mark.slow
 def test_the_runtime_part_measures_and_batching_is_worth_three_times_one_by_one() -> None:
     figures = bench_runtime.measure(composed("bench", "requests=100"))
-    assert len({figure.name for figure in figures}) == len(figures) == 17
+    assert len({figure.name for figure in figures}) == len(figures) == 18
     assert all(figure.value > 0.0 for figure in figures)
     (ratio,) = (f for f in figures if f.name == "continuous batching over one by one")
     assert ratio.value >= 3.0
