@@ -37,6 +37,7 @@ PARTS = {
     "bound": "stoker.agents.bench_bound",
     "decision": "stoker.agents.bench_decision",
     "start": "stoker.agents.bench_start",
+    "runtime": "stoker.agents.bench_runtime",
 }
 """Modules with `measure(cfg) -> list[Figure]`."""
 

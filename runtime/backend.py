@@ -1,4 +1,4 @@
-"""What the controller asks of a backend, and the embedded one: torch workers, one a device.
+"""The embedded backend: torch workers, one a device.
 
 Units: seconds, bytes.
 """
@@ -6,47 +6,17 @@ Units: seconds, bytes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from stoker.envs.cluster.decision import Capabilities
 from stoker.runtime.arena import aligned
-from stoker.runtime.catalog import Deployment, ModelError
+from stoker.runtime.backend_protocol import Backend, Listener, Lost
+from stoker.runtime.catalog import Deployment, ModelError, check_budget
 from stoker.runtime.hostmem import HostCopy, HostFull, HostTier
 from stoker.runtime.messages import DISK, HOST, Reply, WorkerSpec
 from stoker.runtime.process import OrderFailed, WorkerDied, WorkerProcess
-
-Lost = Callable[[int, list[int]], None]
-"""Called with a device and the instances that died with it."""
-
-
-class Backend(Protocol):
-    """Carries out effects; every order returns a future that ends with a Reply or an error."""
-
-    capabilities: Capabilities
-    on_lost: Lost
-
-    async def start(self) -> None:
-        """Make the devices ready."""
-
-    async def close(self) -> None:
-        """Stop; nothing is left behind."""
-
-    def load(self, gpu: int, instance: int, fn: int, source: str) -> asyncio.Future[Reply]:
-        """Bring an instance up from `disk` or `host`."""
-
-    def drop(self, gpu: int, instance: int, to_host: bool) -> asyncio.Future[Reply]:
-        """Take an instance down, its weights kept in host memory or not."""
-
-    def run(self, gpu: int, instance: int, payloads: Sequence[Any]) -> asyncio.Future[Reply]:
-        """Serve one batch; the reply's value is the list of answers."""
-
-    def fetch_host(self, fn: int) -> asyncio.Future[Reply]:
-        """Bring a function's weights from disk into host memory."""
-
-    def drop_host(self, fn: int) -> None:
-        """Give its host memory back."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +59,14 @@ class TorchBackend:
         )
         self.on_lost: Lost = lambda gpu, instances: None
         self._sizes = [d.model.data_bytes for d in self.deployments]
+        self._device_sizes = [d.device_bytes for d in self.deployments]
         self._check_fit(device_bytes)
         self._host = HostTier(host_bytes, max(self._sizes))
         # The order that brings an instance up marks it: numbers of lost instances come again.
         self._where: list[dict[int, _Place]] = [{} for _ in device_bytes]
         self._filling: dict[int, tuple[int, asyncio.Future[Reply]]] = {}
         self._host_misses = 0
+        self._token_budgets: dict[int, int] = {}
         self.workers = [
             WorkerProcess(
                 WorkerSpec(
@@ -113,8 +85,9 @@ class TorchBackend:
 
     def _check_fit(self, device_bytes: Sequence[int]) -> None:
         largest = max(device_bytes)
-        for deployment, size in zip(self.deployments, self._sizes, strict=True):
+        for deployment, size in zip(self.deployments, self._device_sizes, strict=True):
             if aligned(size) > largest:
+                # The weights, and what a decoder keeps beside them.
                 at = f"function[{deployment.function}]: {deployment.model.weights_file}: data"
                 raise ModelError(at, f"{size} bytes", f"<= {largest} bytes (largest device)")
 
@@ -142,7 +115,8 @@ class TorchBackend:
     def ledger(self) -> Ledger:
         """Bytes held now."""
         device = tuple(
-            sum(aligned(self._sizes[place.fn]) for place in table.values()) for table in self._where
+            sum(aligned(self._device_sizes[place.fn]) for place in table.values())
+            for table in self._where
         )
         return Ledger(device, self._host.used, self._host_misses)
 
@@ -203,9 +177,33 @@ class TorchBackend:
         self._fill(gpu, copy, future)
         return future
 
-    def run(self, gpu: int, instance: int, payloads: Sequence[Any]) -> asyncio.Future[Reply]:
-        """Serve one batch."""
-        return self.workers[gpu].order("run", instance=instance, payloads=tuple(payloads))
+    def run(
+        self,
+        gpu: int,
+        instance: int,
+        payloads: Sequence[Any],
+        listener: Listener | None = None,
+    ) -> asyncio.Future[Reply]:
+        """Serve one batch; on a decoder its requests join those that run."""
+        worker, place = self.workers[gpu], self._where[gpu].get(instance)
+        if place is None or not self.deployments[place.fn].decoder:
+            return worker.order("run", instance=instance, payloads=tuple(payloads))
+        on_token = listener.on_token if listener is not None else None
+        number, future = worker.generate(instance, tuple(payloads), on_token)
+        if listener is not None:
+            listener.withdraw = lambda: _withdraw(worker, number, future)
+        return future
+
+    def set_token_budget(self, fn: int, token_budget: int) -> None:
+        """Change the budget of a decoder's iterations, from the next one on.
+
+        Raises:
+            ModelError: not a number of tokens.
+        """
+        check_budget(token_budget)
+        self._token_budgets[fn] = token_budget
+        for worker in self.workers:
+            worker.order("budget", fn=fn, size=token_budget).add_done_callback(_ignore)
 
     def fetch_host(self, fn: int) -> asyncio.Future[Reply]:
         """Read a function's weights into host memory, through the device with least to do."""
@@ -252,7 +250,21 @@ class TorchBackend:
     def _died(self, gpu: int) -> None:
         lost = sorted(self._where[gpu])
         self._where[gpu].clear()
+        for fn, token_budget in self._token_budgets.items():  # for the worker that starts next
+            order = self.workers[gpu].order("budget", fn=fn, size=token_budget)
+            order.add_done_callback(_ignore)
         self.on_lost(gpu, lost)
+
+
+def _withdraw(worker: WorkerProcess, number: int, future: asyncio.Future[Reply]) -> None:
+    if not future.done():
+        worker.order("withdraw", target=number).add_done_callback(_ignore)
+
+
+def _ignore(done: asyncio.Future[Reply]) -> None:
+    """Nobody waits for it: that it failed with its worker is told elsewhere."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _settled(outcome: Reply | Exception) -> asyncio.Future[Reply]:
@@ -264,4 +276,4 @@ def _settled(outcome: Reply | Exception) -> asyncio.Future[Reply]:
     return future
 
 
-__all__ = ["Backend", "Ledger", "TorchBackend", "WorkerDied"]
+__all__ = ["Backend", "Ledger", "Listener", "TorchBackend", "WorkerDied"]

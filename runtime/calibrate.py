@@ -89,9 +89,10 @@ class _Run:
         self.rng = np.random.default_rng(seed)
         self.progress = progress
         self.load_average = os.getloadavg()[0]
-        sizes = [aligned(m.data_bytes) for m in models]
         deployments = [Deployment(m.name, m) for m in models]
-        self.backend = TorchBackend(deployments, [sum(sizes)], max(sizes), device, 1, cold_disk)
+        room = sum(aligned(d.device_bytes) for d in deployments)
+        host = max(aligned(m.data_bytes) for m in models)
+        self.backend = TorchBackend(deployments, [room], host, device, 1, cold_disk)
 
     def _tell(self, what: str, done: float) -> None:
         if self.progress is not None:
@@ -207,7 +208,7 @@ def _entry(
     return {
         "architecture": model.architecture,
         "weights_bytes": model.data_bytes,
-        "device_bytes": aligned(model.data_bytes),
+        "device_bytes": aligned(Deployment(model.name, model).device_bytes),
         "load_s": {tier: quantiles(values) for tier, values in loads.items()},
         "order_s": quantiles(orders),
         "first_batch_s": first_s,

@@ -1,4 +1,4 @@
-"""Models on disk: a folder with `config.json` and `model.safetensors`, checked without torch.
+"""Models on disk: a folder with `config.json` and safetensors files, checked without torch.
 
 A *model* is one such folder; a *deployment* serves a model under a function's name, so that few
 folders make many functions.  Nothing here, and nothing in the runtime, ever loads a pickle.
@@ -9,37 +9,38 @@ Units: bytes, seconds.
 from __future__ import annotations
 
 import json
-import math
-import struct
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from stoker.envs.cluster.errors import SpecError
+from stoker.runtime.arena import aligned
+from stoker.runtime.llama_config import read_llama
+from stoker.runtime.weights import DTYPE_BYTES, WEIGHTS, ModelError, Shard, Tensor, read_weights
 
+__all__ = [
+    "ARCHITECTURES",
+    "CONFIG",
+    "DTYPE_BYTES",
+    "WEIGHTS",
+    "Deployment",
+    "Generation",
+    "Model",
+    "ModelError",
+    "Tensor",
+    "check_budget",
+    "deploy",
+    "read_config",
+    "read_models",
+    "value_type",
+]
 CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-DTYPE_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I8": 1, "U8": 1}
-ARCHITECTURES = ("byte_gpt", "digit_cnn", "bert")
-HF_ARCHITECTURES = {"BertModel": "bert"}
-_MAX_HEADER_BYTES = 100_000_000
-
-
-class ModelError(SpecError):
-    """A model folder cannot be served; names the file, the field and what is accepted."""
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One tensor of a safetensors file."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    """Offset of its first byte in the file's data section."""
-    stop: int
+ARCHITECTURES = ("byte_gpt", "digit_cnn", "bert", "llama", "onnx")
+HF_ARCHITECTURES = {
+    "BertModel": "bert",
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "llama",
+}
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,18 @@ class Model:
     architecture: str
     config: dict[str, Any] = field(hash=False)
     tensors: tuple[Tensor, ...] = field(repr=False)
-    data_start: int
-    """Offset of the data section in the file."""
-    data_bytes: int
-    """Bytes moved on a load: the whole data section, as one flat block."""
+    shards: tuple[Shard, ...] = field(repr=False)
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes moved on a load: the data sections of all files, as one flat block."""
+        last = self.shards[-1]
+        return last.base + last.data_bytes
 
     @property
     def weights_file(self) -> Path:
-        """The safetensors file."""
-        return self.folder / WEIGHTS
+        """The safetensors file, or the first of them."""
+        return self.shards[0].path
 
     @classmethod
     def read(cls, folder: str | Path, name: str | None = None) -> Model:
@@ -70,15 +74,14 @@ class Model:
         """
         path = Path(folder)
         config = read_config(path / CONFIG)
-        tensors, data_start, data_bytes = read_header(path / WEIGHTS)
+        tensors, shards = read_weights(path)
         return cls(
             name=name or path.name,
             folder=path.resolve(),
             architecture=_architecture(path / CONFIG, config),
             config=config,
             tensors=tensors,
-            data_start=data_start,
-            data_bytes=data_bytes,
+            shards=shards,
         )
 
     def config_int(self, key: str, at_least: int = 1) -> int:
@@ -91,11 +94,64 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Generation:
+    """How an instance of a decoder generates."""
+
+    blocks: int = 256
+    """Pages of its key-value cache: the memory that it holds beside its weights."""
+    block_tokens: int = 16
+    """Positions a page."""
+    max_batch: int = 32
+    """Most sequences in one iteration."""
+    token_budget: int = 512
+    """Most tokens of an iteration, prompts being cut into chunks; 0 = whole prompts."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("blocks", 1), ("block_tokens", 1), ("max_batch", 1)):
+            if getattr(self, name) < least:
+                raise ModelError(f"generation.{name}", getattr(self, name), f">= {least}")
+        check_budget(self.token_budget)
+
+
+def check_budget(token_budget: int) -> None:
+    """Refuse a budget that is no number of tokens."""
+    if isinstance(token_budget, bool) or not isinstance(token_budget, int) or token_budget < 0:
+        raise ModelError("generation.token_budget", token_budget, "an integer >= 0")
+
+
+@dataclass(frozen=True)
 class Deployment:
     """A function: a name under which a model is served."""
 
     function: str
     model: Model
+    generation: Generation = Generation()
+    """Of a decoder; other models have no use for it."""
+
+    @property
+    def decoder(self) -> bool:
+        """Whether it generates tokens by iterations that requests join and leave."""
+        return self.model.architecture == "llama"
+
+    @property
+    def device_bytes(self) -> int:
+        """What an instance holds on the device: its weights, and a decoder's cache."""
+        if not self.decoder:
+            return self.model.data_bytes
+        how, model = self.generation, self.model
+        shape = read_llama(model.config, model.folder)
+        value_bytes = DTYPE_BYTES[value_type(model)]
+        cache = shape.cache_bytes(how.blocks * how.block_tokens, value_bytes)
+        return aligned(model.data_bytes) + cache
+
+
+def value_type(model: Model) -> str:
+    """Type that a decoder computes in: that of its embedding."""
+    for tensor in model.tensors:
+        if tensor.name == "model.embed_tokens.weight":
+            return tensor.dtype
+    where = f"{model.weights_file}: tensor model.embed_tokens.weight"
+    raise ModelError(where, "missing", "an embedding")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -122,67 +178,6 @@ def _architecture(path: Path, config: dict[str, Any]) -> str:
     return str(asked)
 
 
-def read_header(path: Path) -> tuple[tuple[Tensor, ...], int, int]:
-    """Read and check a safetensors header.
-
-    Returns:
-        The tensors, the offset of the data section and its length.
-    """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            prefix = file.read(8)
-            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else -1
-            if not 2 <= length <= min(size - 8, _MAX_HEADER_BYTES):
-                accepted = f"a length of 2..{max(size - 8, 0)} for a file of {size} bytes"
-                raise ModelError(f"{path}: header", length, accepted)
-            raw = file.read(length)
-    except FileNotFoundError:
-        raise ModelError(str(path), "missing", "a safetensors file") from None
-    except OSError as error:
-        raise ModelError(str(path), str(error), "a readable safetensors file") from None
-    try:
-        entries = json.loads(raw)
-    except ValueError as error:
-        raise ModelError(f"{path}: header", str(error), "a JSON object") from None
-    if not isinstance(entries, dict):
-        raise ModelError(f"{path}: header", type(entries).__name__, "a JSON object")
-    room = size - 8 - length
-    found = [_tensor(path, key, entry) for key, entry in entries.items() if key != "__metadata__"]
-    tensors = tuple(sorted(found, key=lambda tensor: tensor.start))
-    _check_cover(path, tensors, room)
-    return tensors, 8 + length, room
-
-
-def _tensor(path: Path, name: str, entry: Any) -> Tensor:
-    at = f"{path}: tensor {name}"
-    try:
-        dtype, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        tensor = Tensor(name, str(dtype), tuple(int(n) for n in shape), int(start), int(stop))
-    except (KeyError, TypeError, ValueError):
-        raise ModelError(at, entry, "dtype, shape and data_offsets") from None
-    if tensor.dtype not in DTYPE_BYTES:
-        raise ModelError(f"{at}.dtype", tensor.dtype, " | ".join(DTYPE_BYTES))
-    expected = math.prod(tensor.shape) * DTYPE_BYTES[tensor.dtype]
-    if min(tensor.shape, default=0) < 0 or tensor.stop - tensor.start != expected:
-        raise ModelError(f"{at}.data_offsets", (start, stop), f"{expected} bytes")
-    if tensor.start % DTYPE_BYTES[tensor.dtype]:
-        raise ModelError(f"{at}.data_offsets", (start, stop), "an offset aligned to its dtype")
-    return tensor
-
-
-def _check_cover(path: Path, tensors: tuple[Tensor, ...], room: int) -> None:
-    end = 0
-    for tensor in tensors:
-        if tensor.start != end:
-            at = f"{path}: tensor {tensor.name}.data_offsets"
-            raise ModelError(at, tensor.start, f"a start at {end}: no gap, no overlap")
-        end = tensor.stop
-    if end != room:
-        kind = "cut short" if end > room else "followed by foreign bytes"
-        raise ModelError(f"{path}: data", f"{room} bytes ({kind})", f"{end} bytes")
-
-
 def read_models(folder: str | Path) -> tuple[Model, ...]:
     """Read every model below a folder, in order of name.
 
@@ -195,7 +190,9 @@ def read_models(folder: str | Path) -> tuple[Model, ...]:
     return tuple(Model.read(path) for path in found)
 
 
-def deploy(models: list[Model] | tuple[Model, ...], count: int) -> tuple[Deployment, ...]:
+def deploy(
+    models: list[Model] | tuple[Model, ...], count: int, generation: Generation | None = None
+) -> tuple[Deployment, ...]:
     """Serve few models under `count` function names, in turn: name-0, name-1, ...
 
     Raises:
@@ -210,5 +207,6 @@ def deploy(models: list[Model] | tuple[Model, ...], count: int) -> tuple[Deploym
     for model in islice(cycle(models), count):
         copy = used.get(model.name, 0)
         used[model.name] = copy + 1
-        deployments.append(Deployment(f"{model.name}-{copy}", model))
+        how = generation or Generation()
+        deployments.append(Deployment(f"{model.name}-{copy}", model, how))
     return tuple(deployments)

@@ -122,17 +122,20 @@ class Controller:
         payload: Any,
         service_hint: float | None = None,
         deadline_s: float | None = None,
+        on_token: Callable[[int, str], None] | None = None,
     ) -> asyncio.Future[Answer]:
         """Take in one request; the future ends with its Answer or with RequestFailed.
 
-        Whoever cancels the future takes the request back: it leaves its queue, or its answer is
-        thrown away.
+        Whoever cancels the future takes the request back: it leaves its queue, or a decoder stops
+        at its next token, or its answer is thrown away.
 
         Args:
             function: by name or index.
             payload: for the model.
             service_hint: time that it is expected to take.
             deadline_s: it may wait so long; None = the settings' time.
+            on_token: called with each token of a decoder and the text that it completes
+                (streams.py makes an iterator of it).
 
         Raises:
             SpecError: no such function.
@@ -143,7 +146,7 @@ class Controller:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.statistics.counts["requests"] += 1
         now = self.clock.now()
-        request = PendingRequest(fn, payload, now, future)
+        request = PendingRequest(fn, payload, now, future, on_token=on_token)
         if self._closed:
             self._open.refuse(request, CLOSING, "failed")
             return future

@@ -1,7 +1,8 @@
 """The device tier of one worker: a preallocated arena, and the modules bound into it.
 
-The same code serves CPU and CUDA: there the arena lies in device memory, host blocks are pinned
-and copies run on a stream of their own.
+The same code serves CPU and CUDA: there the arena lies in device memory, the host pool is pinned
+and copies run on a stream of their own (copier.py).  A decoder's block holds its weights and then
+its key-value cache.
 
 Units: bytes, seconds.
 """
@@ -9,23 +10,24 @@ Units: bytes, seconds.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import mmap
 import os
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stoker.runtime.arena import Arena, ArenaFull
-from stoker.runtime.catalog import Deployment, Model, ModelError
+from stoker.runtime.arena import Arena, ArenaFull, aligned
+from stoker.runtime.catalog import Deployment, ModelError
+from stoker.runtime.copier import Copier, CudaCopier
+from stoker.runtime.generator import Generator
 from stoker.runtime.messages import HOST, WorkerSpec
-from stoker.runtime.models import Binder
-
-STAGING_BYTES = 16 * 2**20
+from stoker.runtime.models import Binder, binder_of
+from stoker.runtime.onnx_model import OnnxBinder
+from stoker.runtime.text import Text
+from stoker.runtime.weight_reader import read_flat
 
 
 @dataclass
@@ -34,7 +36,9 @@ class Resident:
 
     fn: int
     offset: int
-    binder: Binder
+    binder: Binder | OnnxBinder
+    generator: Generator | None
+    """Of a decoder."""
 
 
 class Device:
@@ -47,11 +51,27 @@ class Device:
         self.slab = _slab(spec)
         self.residents: dict[int, Resident] = {}
         self.pool = torch.empty(0, dtype=torch.uint8)
+        self.pinned = False
         self.computing = threading.Lock()
-        self._spare: dict[int, list[Binder]] = {}
-        self._stream = torch.cuda.Stream(spec.device) if self.cuda else None  # type: ignore[no-untyped-call]
+        self.token_budgets: dict[int, int] = {}
+        self._copier = CudaCopier(spec.device) if self.cuda else Copier()
+        self._sizes = [deployment.device_bytes for deployment in spec.deployments]
+        self._spare: dict[int, list[Binder | OnnxBinder]] = {}
+        self._texts: dict[int, Text] = {}
         for fn, deployment in enumerate(spec.deployments):
-            self._spare[fn] = [Binder(deployment.model)]
+            self._check(deployment)
+            self._spare[fn] = [binder_of(deployment.model)]
+
+    def _check(self, deployment: Deployment) -> None:
+        model = deployment.model
+        if self.cuda and model.architecture == "onnx":
+            accepted = f"a model for {self.spec.device} (ONNX models are served on the CPU)"
+            raise ModelError(f"{model.folder}: architecture", "onnx", accepted)
+
+    def enter(self) -> None:
+        """Make this device the calling thread's own."""
+        if self.cuda:
+            torch.cuda.set_device(self.spec.device)
 
     def deployment(self, fn: int) -> Deployment:
         """Return what a function serves."""
@@ -63,8 +83,7 @@ class Device:
         """Map the host pool."""
         self.pool = torch.frombuffer(mmap.mmap(descriptor, size), dtype=torch.uint8)
         os.close(descriptor)
-        if self.cuda:
-            _cudart().cudaHostRegister(self.pool.data_ptr(), size, 0)
+        self.pinned = self._copier.pin(self.pool)
 
     def _host(self, fn: int, place: int) -> Tensor:
         return self.pool[place : place + self.deployment(fn).model.data_bytes]
@@ -77,40 +96,67 @@ class Device:
             ModelError: the file is not what it was.
         """
         model = self.deployment(fn).model
-        offset = self._allocate(model.data_bytes)
+        offset = self._allocate(self._sizes[fn])
         try:
             block = self.slab[offset : offset + model.data_bytes]
             if source == HOST:
-                self._from_host(block, self._host(fn, place))
+                self._copier.copy(block, self._host(fn, place))
             else:
-                self._from_disk(block, model)
+                self._copier.read(block, model, self.spec.cold_disk)
             spare = self._spare[fn]
-            binder = spare.pop() if spare else Binder(model)
-            binder.bind(block)
+            binder = spare.pop() if spare else binder_of(model)
+            resident = Resident(fn, offset, binder, self._generator(fn, binder))
+            self._bind(resident)
+            # What is masked is multiplied by zero, which a NaN of an earlier tenant would survive.
+            self._copier.clear(self._cache(resident))
         except BaseException:
             self.arena.release(offset)
             raise
-        self.residents[instance] = Resident(fn, offset, binder)
+        self.residents[instance] = resident
+        if resident.generator is not None and fn in self.token_budgets:
+            # Last, so that a budget that comes while it loads is not missed.
+            resident.generator.set_token_budget(self.token_budgets[fn])
+
+    def _generator(self, fn: int, binder: Binder | OnnxBinder) -> Generator | None:
+        deployment = self.deployment(fn)
+        if not deployment.decoder or isinstance(binder, OnnxBinder):
+            return None
+        text = self._texts.setdefault(fn, Text(deployment.model.folder))
+        text.warm()
+        return Generator(binder.decoder, deployment.generation, text)
+
+    def _bind(self, resident: Resident) -> None:
+        size = self.deployment(resident.fn).model.data_bytes
+        resident.binder.bind(self.slab[resident.offset : resident.offset + size])
+        if resident.generator is not None:
+            resident.generator.bind(self._cache(resident))
+
+    def _cache(self, resident: Resident) -> Tensor:
+        """The key-value cache of an instance; nothing for those that keep none."""
+        start = resident.offset + aligned(self.deployment(resident.fn).model.data_bytes)
+        return self.slab[start : max(resident.offset + self._sizes[resident.fn], start)]
 
     def drop(self, instance: int, place: int) -> None:
         """Free an instance's block; its bytes are copied to a place in the host pool first."""
-        resident = self.residents.pop(instance)
+        with self.computing:
+            resident = self.residents.pop(instance)
         if place >= 0:
             flat = self._host(resident.fn, place)
-            flat.copy_(self.slab[resident.offset : resident.offset + len(flat)])
+            self._copier.copy(flat, self.slab[resident.offset : resident.offset + len(flat)])
         resident.binder.release()
         self._spare[resident.fn].append(resident.binder)
         self.arena.release(resident.offset)
 
     def fetch(self, fn: int, place: int) -> None:
         """Read a function's weights from disk into the host pool."""
-        self._read(self.deployment(fn).model, memoryview(self._host(fn, place).numpy().data))
+        target = memoryview(self._host(fn, place).numpy().data)
+        read_flat(self.deployment(fn).model, target, self.spec.cold_disk)
 
     def _allocate(self, size: int) -> int:
         try:
             return self.arena.allocate(size)
         except ArenaFull:
-            if self.arena.free < size:
+            if self.arena.free < aligned(size):
                 raise
         with self.computing:
             self._compact()
@@ -120,39 +166,11 @@ class Device:
         moved = {}
         for old, new, size in self.arena.compact():
             moved[old] = new
-            if self.cuda:
-                self.slab[new : new + size].copy_(self.slab[old : old + size].clone())
-            else:
-                base = self.slab.data_ptr()
-                ctypes.memmove(base + new, base + old, size)
+            self._copier.slide(self.slab, old, new, size)
         for resident in self.residents.values():
             if resident.offset in moved:
                 resident.offset = moved[resident.offset]
-                size = self.deployment(resident.fn).model.data_bytes
-                resident.binder.bind(self.slab[resident.offset : resident.offset + size])
-
-    def _from_host(self, block: Tensor, flat: Tensor) -> None:
-        if self._stream is None:
-            block.copy_(flat)
-            return
-        with torch.cuda.stream(self._stream):
-            block.copy_(flat, non_blocking=True)
-        self._stream.synchronize()
-
-    def _from_disk(self, block: Tensor, model: Model) -> None:
-        if not self.cuda:
-            self._read(model, memoryview(block.numpy().data))
-            return
-        staging = torch.empty(min(STAGING_BYTES, len(block)), dtype=torch.uint8, pin_memory=True)
-        with _WeightFile(model, self.spec.cold_disk) as file:
-            for at in range(0, len(block), len(staging)):
-                part = staging[: len(block) - at]
-                file.read(memoryview(part.numpy().data), at)
-                self._from_host(block[at : at + len(part)], part)
-
-    def _read(self, model: Model, target: memoryview) -> None:
-        with _WeightFile(model, self.spec.cold_disk) as file:
-            file.read(target, 0)
+                self._bind(resident)
 
     # RUN SIDE
 
@@ -160,9 +178,22 @@ class Device:
         """Serve one batch on an instance."""
         with self.computing:
             answers = self.residents[instance].binder.answer(list(payloads))
-            if self.cuda:
-                torch.cuda.synchronize(self.spec.device)
+            self._copier.finish_compute()
         return answers
+
+    def generator(self, instance: int) -> Generator:
+        """Return the open sequences of a decoder's instance."""
+        resident = self.residents.get(instance)
+        if resident is None or resident.generator is None:
+            raise ValueError(f"instance {instance} is no decoder on this device")
+        return resident.generator
+
+    def set_token_budget(self, fn: int, token_budget: int) -> None:
+        """Change the budget of a function's instances, those to come included."""
+        self.token_budgets[fn] = token_budget
+        for resident in list(self.residents.values()):
+            if resident.fn == fn and resident.generator is not None:
+                resident.generator.set_token_budget(token_budget)
 
 
 def _slab(spec: WorkerSpec) -> Tensor:
@@ -174,39 +205,3 @@ def _slab(spec: WorkerSpec) -> Tensor:
         # Huge pages: a worker starts and dies many times faster.
         memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=torch.uint8).fill_(0)
-
-
-def _cudart() -> Any:
-    return torch.cuda.cudart()  # type: ignore[no-untyped-call]
-
-
-class _WeightFile:
-    """The data section of a weight file, read at full length or not at all."""
-
-    def __init__(self, model: Model, cold: bool) -> None:
-        self.model = model
-        self.cold = cold
-        self.path: Path = model.weights_file
-
-    def __enter__(self) -> _WeightFile:
-        try:
-            self.descriptor = os.open(self.path, os.O_RDONLY)
-        except OSError as error:
-            raise ModelError(str(self.path), str(error.strerror), "a readable file") from None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.cold:
-            os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(self.descriptor)
-
-    def read(self, target: memoryview, at: int) -> None:
-        """Fill the target from the data section's byte `at` on."""
-        done = 0
-        while done < len(target):
-            start = self.model.data_start + at + done
-            count = os.preadv(self.descriptor, [target[done:]], start)
-            if count == 0:
-                want = self.model.data_start + self.model.data_bytes
-                raise ModelError(f"{self.path}: data", f"cut short at {start} bytes", f"{want}")
-            done += count

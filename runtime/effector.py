@@ -128,7 +128,8 @@ class Effector:
             asyncio.get_running_loop().call_soon(self._over, effect)
             return
         self.statistics.counts["batches"] += 1
-        future = self.backend.run(effect.gpu, effect.instance, payloads)
+        listener = self._open.listener(effect.requests, self.clock.now)
+        future = self.backend.run(effect.gpu, effect.instance, payloads, listener)
         future.add_done_callback(lambda done: self._ran(effect, start_s, done))
 
     def _ran(self, effect: Run, start_s: float, done: asyncio.Future[Reply]) -> None:

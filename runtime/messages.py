@@ -30,7 +30,7 @@ class WorkerSpec:
 
 @dataclass(frozen=True)
 class Command:
-    """One order. `kind`: attach, load, drop, run, fetch or ping."""
+    """One order. `kind`: attach, load, drop, run, generate, withdraw, budget, fetch or ping."""
 
     number: int
     kind: str
@@ -41,7 +41,9 @@ class Command:
     place: int = -1
     """Offset in the host pool to load from, drop to or fetch to; -1 = none."""
     size: int = 0
-    """Bytes of the host pool, whose descriptor follows (attach)."""
+    """Bytes of the host pool, whose descriptor follows (attach); a token budget (budget)."""
+    target: int = 0
+    """Number of the order to take back (withdraw)."""
 
 
 @dataclass(frozen=True)
@@ -54,3 +56,11 @@ class Reply:
     value: Any = None
     error: str | None = None
     """None, or one line for the user."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What one iteration of a decoder gave."""
+
+    items: tuple[tuple[int, int, int, str], ...]
+    """Number of the order, which of its payloads, the token, and what text it completes."""

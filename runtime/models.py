@@ -8,7 +8,7 @@ Shapes: B batch, T positions, D width, V vocabulary.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,10 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from stoker.runtime.catalog import CONFIG, DTYPE_BYTES, Model, ModelError
+
+if TYPE_CHECKING:
+    from stoker.runtime.llama import Llama
+    from stoker.runtime.onnx_model import OnnxBinder
 
 DTYPES = {
     "F64": torch.float64,
@@ -157,8 +161,9 @@ def build(model: Model) -> nn.Module:
         ModelError: a tensor is missing, foreign or of another shape.
     """
     from stoker.runtime.bert import Bert
+    from stoker.runtime.llama import Llama
 
-    kinds = {"byte_gpt": ByteGpt, "digit_cnn": DigitCnn, "bert": Bert}
+    kinds = {"byte_gpt": ByteGpt, "digit_cnn": DigitCnn, "bert": Bert, "llama": Llama}
     with torch.device("meta"):
         module = kinds[model.architecture](model)
     module.eval().requires_grad_(False)
@@ -203,15 +208,33 @@ class Binder:
             empty = torch.empty(tensor.shape, dtype=DTYPES[tensor.dtype], device="meta")
             owner._parameters[name] = nn.Parameter(empty, requires_grad=False)
 
+    @property
+    def decoder(self) -> Llama:
+        """The module, of a model that generates."""
+        from stoker.runtime.llama import Llama
+
+        assert isinstance(self.module, Llama)
+        return self.module
+
     def answer(self, payloads: list[Any]) -> list[Any]:
         """Serve one batch."""
         with torch.inference_mode():
             return cast(Servable, self.module).answer(payloads)
 
 
+def binder_of(model: Model) -> Binder | OnnxBinder:
+    """Return what binds a model to memory."""
+    from stoker.runtime.onnx_model import OnnxBinder
+
+    return OnnxBinder(model) if model.architecture == "onnx" else Binder(model)
+
+
 def load_reference(model: Model) -> Binder:
-    """Load a model into memory of its own: the never-swapped reference."""
+    """Load a model of ours into memory of its own: the never-swapped reference."""
     binder = Binder(model)
-    raw = model.weights_file.read_bytes()[model.data_start :]
-    binder.bind(torch.frombuffer(bytearray(raw), dtype=torch.uint8))
+    raw = bytearray(model.data_bytes)
+    for shard in model.shards:
+        data = shard.path.read_bytes()[shard.data_start :]
+        raw[shard.base : shard.base + shard.data_bytes] = data
+    binder.bind(torch.frombuffer(raw, dtype=torch.uint8))
     return binder

@@ -21,7 +21,7 @@ from typing import Any
 
 from stoker.runtime.catalog import ModelError
 from stoker.runtime.hostmem import HostTier
-from stoker.runtime.messages import Command, Reply, WorkerSpec
+from stoker.runtime.messages import Command, Progress, Reply, WorkerSpec
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 2.0
@@ -30,6 +30,10 @@ ORDER_TIMEOUT_S = 60.0
 MAX_DEATHS = 5
 DEATH_WINDOW_S = 60.0
 """More deaths than MAX_DEATHS within this time: the device counts as down."""
+
+
+OnToken = Callable[[int, int, str], None]
+"""Called with which of an order's payloads a token is for, the token, and the text it completes."""
 
 
 class WorkerDied(RuntimeError):
@@ -99,6 +103,8 @@ class WorkerProcess:
         """Time of each start, from asking to greeting."""
         self._on_death = on_death
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._listening: dict[int, OnToken] = {}
+        self._heard_s = 0.0
         self._outbox: list[Command] = []
         self._numbers = 0
         self._death_times: list[float] = []
@@ -129,21 +135,53 @@ class WorkerProcess:
 
     def order(self, kind: str, **fields: Any) -> asyncio.Future[Reply]:
         """Queue one order; the future ends with its reply, OrderFailed or WorkerDied."""
+        return self._order(Command(self._number(), kind, **fields))
+
+    def generate(
+        self, instance: int, payloads: tuple[Any, ...], on_token: OnToken | None
+    ) -> tuple[int, asyncio.Future[Reply]]:
+        """Queue an order to generate; return its number, to withdraw it by, and its future.
+
+        It is overdue when the worker has said nothing at all for so long: every iteration speaks.
+        """
+        command = Command(self._number(), "generate", instance=instance, payloads=payloads)
+        if on_token is not None:
+            self._listening[command.number] = on_token
+        future = self._order(command)
+        future.add_done_callback(lambda _: self._listening.pop(command.number, None))
+        return command.number, future
+
+    def _number(self) -> int:
         self._numbers += 1
-        command = Command(self._numbers, kind, **fields)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Reply] = loop.create_future()
+        return self._numbers
+
+    def _order(self, command: Command) -> asyncio.Future[Reply]:
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         if self._down is not None:
             future.set_exception(WorkerDied(self._down))
             return future
         self._waiting[command.number] = future
-        alarm = loop.call_later(self.order_timeout_s, self._overdue, command.number)
-        future.add_done_callback(lambda _: alarm.cancel())
+        self._watch(command, future, self.order_timeout_s)
         if self._pipe is None:
             self._outbox.append(command)
         else:
             self._send(command)
         return future
+
+    def _watch(self, command: Command, future: asyncio.Future[Reply], wait_s: float) -> None:
+        """End the worker if the order is not answered in time."""
+        loop = asyncio.get_running_loop()
+
+        def overdue() -> None:
+            silent_s = loop.time() - self._heard_s
+            if command.kind == "generate" and silent_s < self.order_timeout_s:
+                if not future.done():
+                    self._watch(command, future, self.order_timeout_s - silent_s)
+            elif command.number in self._waiting and self._process is not None:
+                self._process.kill()
+
+        alarm = loop.call_later(wait_s, overdue)
+        future.add_done_callback(lambda _: alarm.cancel())
 
     def _send(self, command: Command) -> None:
         assert self._pipe is not None
@@ -159,16 +197,22 @@ class WorkerProcess:
         assert self._pipe is not None and self._process is not None
         try:
             while self._pipe.poll():
-                self._resolve(self._pipe.recv())
+                self._hear(self._pipe.recv())
         except (EOFError, OSError):
             self._bury()
             return
         if not self._process.is_alive():
             self._bury()
 
-    def _overdue(self, number: int) -> None:
-        if number in self._waiting and self._process is not None:
-            self._process.kill()
+    def _hear(self, message: Reply | Progress) -> None:
+        self._heard_s = asyncio.get_running_loop().time()
+        if isinstance(message, Reply):
+            self._resolve(message)
+            return
+        for number, index, token, text in message.items:
+            on_token = self._listening.get(number)
+            if on_token is not None:
+                on_token(index, token, text)
 
     def _resolve(self, reply: Reply) -> None:
         future = self._waiting.pop(reply.number, None)

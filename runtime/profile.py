@@ -15,6 +15,7 @@ import yaml
 
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.spec import GIB, Cluster, Function, Gpu, Link, Node, Objective
+from stoker.runtime.arena import aligned
 from stoker.runtime.catalog import Deployment
 
 FORMAT = "stoker-profile-1"
@@ -131,6 +132,20 @@ def profile_function(
     return Function(name=name, **{**figures, **changes})
 
 
+def _joined(deployment: Deployment, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """How a decoder differs: each request is an order of its own that joins those that run.
+
+    The simulator's time is that of a request alone; that others slow it is not in these figures.
+    """
+    return {
+        "device_gib": aligned(deployment.device_bytes) / GIB,
+        "max_batch": 1,
+        "concurrency": deployment.generation.max_batch,
+        "alpha_s": entry["alpha_s"] + entry["order_s"]["p50"] + entry["beta_s"],
+        "beta_s": 0.0,
+    }
+
+
 def profile_cluster(
     profile: Mapping[str, Any],
     deployments: Sequence[Deployment],
@@ -145,7 +160,8 @@ def profile_cluster(
 ) -> Cluster:
     """Make the cluster that the runtime is, of what was measured on it.
 
-    Devices are exclusive (one batch at a time), loads of a device come one after the other.
+    Devices are exclusive (one batch at a time), unless there are decoders, whose requests run
+    beside each other and beside other batches; loads of a device come one after the other.
 
     Args:
         profile: of this machine.
@@ -169,9 +185,11 @@ def profile_cluster(
         if entry is None:
             field = f"function[{deployment.function}].model"
             raise SpecError(field, deployment.model.name, " | ".join(models))
-        functions.append(profile_function(entry, deployment.function, pcie_gib_s, slo_s=slo_s))
+        changes = {"slo_s": slo_s} | (_joined(deployment, entry) if deployment.decoder else {})
+        functions.append(profile_function(entry, deployment.function, pcie_gib_s, **changes))
+    sharing = "parallel" if any(d.decoder for d in deployments) else "exclusive"
     gpus = tuple(
-        Gpu(size / GIB, price_usd_h, kind="arena", sharing="exclusive") for size in device_bytes
+        Gpu(size / GIB, price_usd_h, kind="arena", sharing=sharing) for size in device_bytes
     )
     node = Node(
         gpus,

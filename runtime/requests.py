@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from stoker.runtime.backend_protocol import Listener
 from stoker.runtime.clock import Timer
 
 KEPT_TIMES = 100_000
@@ -38,6 +39,8 @@ class Answer:
     """Requests that were served together with it, itself included."""
     service_s: float
     """Time of that batch in the worker."""
+    token_s: tuple[float, ...] = ()
+    """When each token came, of a decoder."""
 
 
 LOADED_FROM = ("disk", "host", "remote")
@@ -58,6 +61,10 @@ class Statistics:
     )
     overhead_s: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMES))
     """Of each batch: order to reply, less the worker's own time (waits for the device included)."""
+    first_token_s: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMES))
+    """Of each request to a decoder: arrival to first token."""
+    between_tokens_s: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMES))
+    """Of each further token: time since the one before."""
 
 
 @dataclass
@@ -72,6 +79,8 @@ class PendingRequest:
     """Whether it has left its queue."""
     alarm: Timer | None = None
     """Of its deadline."""
+    on_token: Callable[[int, str], None] | None = None
+    token_s: list[float] = field(default_factory=list)
 
 
 ENDS = ("served", "failed", "rejected", "overflow", "expired", "cancelled")
@@ -85,6 +94,7 @@ class OpenRequests:
 
     def __init__(self, names: tuple[str, ...], statistics: Statistics, ended: Ended) -> None:
         self._names = names
+        self._statistics = statistics
         self._counts = statistics.counts
         self._ended = ended
         self._open: dict[int, PendingRequest] = {}
@@ -124,6 +134,37 @@ class OpenRequests:
                 payloads.append(request.payload)
                 self._leave_queue(request)
         return payloads
+
+    def listener(self, numbers: Iterable[int], now: Callable[[], float]) -> Listener:
+        """Return what hears the tokens of an order for these requests, if it gives any.
+
+        A request that is alone in its order is withdrawn when its client goes away.
+        """
+        asked = [number for number in numbers if number in self._open]
+
+        def hear(index: int, token: int, text: str) -> None:
+            request = self._open.get(asked[index])
+            if request is not None:
+                self._hear(request, now(), token, text)
+
+        listener = Listener(hear)
+
+        def gone(future: asyncio.Future[Answer]) -> None:
+            if future.cancelled():
+                listener.withdraw()
+
+        if len(asked) == 1:
+            self._open[asked[0]].future.add_done_callback(gone)
+        return listener
+
+    def _hear(self, request: PendingRequest, now_s: float, token: int, text: str) -> None:
+        if request.token_s:
+            self._statistics.between_tokens_s.append(now_s - request.token_s[-1])
+        else:
+            self._statistics.first_token_s.append(now_s - request.arrival_s)
+        request.token_s.append(now_s)
+        if request.on_token is not None and not request.future.done():
+            request.on_token(token, text)
 
     def _leave_queue(self, request: PendingRequest) -> None:
         if request.started:
@@ -173,6 +214,6 @@ class OpenRequests:
                 continue
             self._counts["served"] += 1
             self._ended(request.fn, finish_s - request.arrival_s)
-            request.future.set_result(
-                Answer(output, request.arrival_s, start_s, finish_s, len(served), service_s)
-            )
+            times, token_s = (request.arrival_s, start_s, finish_s), tuple(request.token_s)
+            answer = Answer(output, *times, len(served), service_s, token_s)
+            request.future.set_result(answer)

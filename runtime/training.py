@@ -86,7 +86,7 @@ def _one(folder: Path, recipe: Recipe, seed: int, progress: Progress | None) -> 
             return model
     rng = np.random.default_rng([seed, len(recipe.name), recipe.steps])
     torch.manual_seed(int(rng.integers(2**31)))
-    blank = Model(recipe.name, target, recipe.config["architecture"], recipe.config, (), 0, 0)
+    blank = Model(recipe.name, target, recipe.config["architecture"], recipe.config, (), ())
     module = ByteGpt(blank) if blank.architecture == "byte_gpt" else DigitCnn(blank)
     teacher = _text_loss if isinstance(module, ByteGpt) else _digit_loss
     for part in module.modules():

@@ -1,7 +1,8 @@
 """The worker process of one device: takes orders from a pipe, answers each of them once.
 
 Copies (load, drop, fetch) and batches run on two threads, each one at a time and in the order in
-which the orders came: a slow read from disk does not hold up a batch of another function.
+which the orders came: a slow read from disk does not hold up a batch of another function. What
+decoders generate is reported token by token (compute.py).
 
 Units: seconds, bytes.
 """
@@ -14,6 +15,7 @@ import queue
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
@@ -22,11 +24,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from stoker.runtime.compute import Compute
 from stoker.runtime.device import Device
-from stoker.runtime.messages import Command, Reply, WorkerSpec
+from stoker.runtime.messages import Command, Progress, Reply, WorkerSpec
 
 PR_SET_PDEATHSIG = 1
 GREETING = -1
+COMPUTED = ("run", "generate", "withdraw", "budget")
+"""Orders of the compute thread."""
 
 # The first module on the meta device imports for two seconds: done once, in the process that
 # workers are forked from.
@@ -57,9 +62,9 @@ class Worker:
         self.pipe = pipe
         self._sending = threading.Lock()
         self._copies: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._batches: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        for orders in (self._copies, self._batches):
-            threading.Thread(target=_drain, args=(orders,), daemon=True).start()
+        self._compute = Compute(device, self._send, _line)
+        for work in (self._copy, self._compute.serve):
+            threading.Thread(target=_whole, args=(work,), daemon=True).start()
 
     def serve(self) -> None:
         """Take orders until the other end hangs up."""
@@ -72,8 +77,15 @@ class Worker:
             self._dispatch(command, descriptor)
 
     def _dispatch(self, command: Command, descriptor: int) -> None:
-        orders = self._batches if command.kind == "run" else self._copies
-        orders.put(lambda: self._carry_out(command, descriptor))
+        if command.kind in COMPUTED:
+            self._compute.orders.put(command)
+        else:
+            self._copies.put(lambda: self._carry_out(command, descriptor))
+
+    def _copy(self) -> None:
+        self.device.enter()
+        while True:
+            self._copies.get()()
 
     def _carry_out(self, command: Command, descriptor: int) -> None:
         started = time.perf_counter()
@@ -87,8 +99,6 @@ class Worker:
     def _obey(self, command: Command, descriptor: int) -> Any:
         device = self.device
         match command.kind:
-            case "run":
-                return device.run(command.instance, command.payloads)
             case "load":
                 device.load(command.instance, command.fn, command.source, command.place)
             case "drop":
@@ -98,22 +108,38 @@ class Worker:
             case "attach":
                 device.attach(descriptor, command.size)
             case "ping":
-                return {"used": device.arena.used, "instances": sorted(device.residents)}
+                return _state(device)
             case _:
                 raise ValueError(f"unknown order {command.kind!r}")
         return None
 
-    def _send(self, reply: Reply) -> None:
+    def _send(self, message: Reply | Progress) -> None:
         with self._sending:
             try:
-                self.pipe.send(reply)
+                self.pipe.send(message)
             except OSError:
                 os._exit(0)
 
 
-def _drain(orders: queue.SimpleQueue[Callable[[], None]]) -> None:
-    while True:
-        orders.get()()
+def _whole(work: Callable[[], None]) -> None:
+    """Run a thread's work; a worker that is half dead would leave orders without an answer."""
+    try:
+        work()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _state(device: Device) -> dict[str, Any]:
+    """What the worker holds, for whoever checks the books; of decoders pages and sequences."""
+    generators = {i: r.generator for i, r in sorted(device.residents.items())}
+    return {
+        "used": device.arena.used,
+        "instances": list(generators),
+        "decoders": {
+            i: (g.iterations.blocks.used, len(g)) for i, g in generators.items() if g is not None
+        },
+    }
 
 
 def _line(error: BaseException) -> str:

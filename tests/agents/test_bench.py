@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from commands import composed, stoker
 
-from stoker.agents import bench_engine, bench_llm
+from stoker.agents import bench_engine, bench_llm, bench_runtime
 from stoker.agents.bench_figure import Figure
 
 
@@ -27,6 +28,15 @@ def test_the_llm_part_measures_every_case() -> None:
     figures = bench_llm.measure(composed("bench", "requests=300", "repeats=1"))
     assert len({figure.name for figure in figures}) == len(figures) == 11
     assert all(figure.value > 0.0 for figure in figures)
+
+
+@pytest.mark.slow
+def test_the_runtime_part_measures_and_batching_is_worth_three_times_one_by_one() -> None:
+    figures = bench_runtime.measure(composed("bench", "requests=100"))
+    assert len({figure.name for figure in figures}) == len(figures) == 18
+    assert all(figure.value > 0.0 for figure in figures)
+    (ratio,) = (f for f in figures if f.name == "continuous batching over one by one")
+    assert ratio.value >= 3.0
 
 
 def test_json_goes_to_standard_output_alone(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,17 @@ import pytest
 from small_models import GPT, MakeModel, write_model
 
 from stoker.runtime.catalog import Model
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As in a worker: two threads of an operator fight over a small machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

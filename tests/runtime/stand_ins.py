@@ -14,6 +14,7 @@ from stoker.envs.cluster.live_effects import Drop, Effect, Load, Reject, Run
 from stoker.envs.cluster.policy_like import PolicyLike
 from stoker.envs.cluster.recollection import Memory
 from stoker.envs.cluster.spec import Rules
+from stoker.runtime.backend_protocol import Listener
 from stoker.runtime.clock import VirtualClock
 from stoker.runtime.messages import Reply
 from stoker.runtime.process import OrderFailed, WorkerDied
@@ -202,7 +203,9 @@ class TimedBackend:
         self.held.remove(instance)
         return self._later(0.0, None)
 
-    def run(self, gpu: int, instance: int, payloads: Sequence[Any]) -> asyncio.Future[Reply]:
+    def run(
+        self, gpu: int, instance: int, payloads: Sequence[Any], listener: Listener | None = None
+    ) -> asyncio.Future[Reply]:
         assert instance in self.held
         self.log.append((self.clock.now(), "run", len(payloads)))
         if "poison" in payloads:

@@ -24,6 +24,7 @@ from stoker.envs.cluster.simulation import Simulation, simulate
 from stoker.envs.cluster.spec import Cluster, Function, Gpu, Node, Rules
 from stoker.envs.cluster.tick_observer import by_function
 from stoker.envs.workload.workload import Workload
+from stoker.runtime.backend_protocol import Listener
 from stoker.runtime.clock import VirtualClock
 from stoker.runtime.controller import Controller
 from stoker.runtime.guard import Guard
@@ -96,7 +97,9 @@ class AsSimulated(TimedBackend):
         self.log.append((self.clock.now(), "fetch", fn))
         return self._later(f.weights_gib / f.load_gib_s, None)
 
-    def run(self, gpu: int, instance: int, payloads: Sequence[Any]) -> asyncio.Future[Reply]:
+    def run(
+        self, gpu: int, instance: int, payloads: Sequence[Any], listener: Listener | None = None
+    ) -> asyncio.Future[Reply]:
         f = self.spec.functions[self.fn_of[instance]]
         self.batch_s = f.alpha_s + f.beta_s * len(payloads)
         return super().run(gpu, instance, payloads)

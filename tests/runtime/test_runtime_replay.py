@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from small_llamas import write_llama
 from small_models import CNN, GPT, MakeModel
 from test_runtime_live import Keep
 
@@ -16,7 +18,9 @@ from stoker.envs.cluster.spec import GIB, Cluster, Function, Gpu, Node
 from stoker.envs.workload.workload import Workload
 from stoker.runtime.arena import aligned
 from stoker.runtime.backend import TorchBackend
-from stoker.runtime.catalog import Deployment, Model, deploy
+from stoker.runtime.calibrate import calibrate
+from stoker.runtime.catalog import Deployment, Generation, Model, deploy
+from stoker.runtime.profile import profile_cluster
 from stoker.runtime.replay import ReplayResult, replay
 
 
@@ -66,6 +70,29 @@ def test_every_request_of_a_replay_is_served_and_booked(make_model: MakeModel) -
         result.result.outcome.latency_s, result.latency_s, atol=0.005, err_msg="two watches"
     )
     assert result.ledger.host_misses == 0 and result.ledger_gap_bytes == 0
+
+
+def test_a_decoder_is_calibrated_and_serves_a_replay_beside_another_model(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    models = [write_llama(tmp_path / "llm"), make_model("cnn", CNN)]
+    profile = calibrate(models, batches=(1, 2), passes=2)
+    served = deploy(models, 2, Generation(blocks=64, max_batch=6))
+    sizes = [aligned(d.device_bytes) for d in served]
+    spec = profile_cluster(profile, served, device_bytes=[sum(sizes)], host_bytes=sizes[1])
+    llm = spec.functions[0]
+    assert (llm.concurrency, llm.max_batch) == (6, 1)
+    assert llm.device_gib * GIB == pytest.approx(sizes[0])
+    assert spec.node.gpus[0].sharing == "parallel"
+    rng = np.random.default_rng(0)
+    arrival_s = np.sort(rng.uniform(0.0, 2.0, 120))
+    function = rng.integers(0, 2, 120).astype(np.int32)
+    work = Workload(arrival_s, function, tuple(d.function for d in served), 2.0)
+    result = replay(spec, work, Keep(np.inf, 0.0), served)
+    assert result.errors == (None,) * 120 and result.ledger_gap_bytes == 0
+    seen = result.statistics
+    count = int((function == 0).sum())
+    assert len(seen.first_token_s) == count and len(seen.between_tokens_s) == 15 * count
 
 
 def test_a_worker_killed_in_a_replay_costs_the_requests_in_flight_only(

@@ -24,6 +24,7 @@ from stoker.envs.cluster.decision import Decision, IdlePlan, Snapshot
 from stoker.envs.cluster.live import LiveEngine
 from stoker.envs.cluster.spec import Cluster, Function, Gpu, Node, Objective
 from stoker.envs.cluster.tables import EXPERTS
+from stoker.runtime.backend_protocol import Listener
 from stoker.runtime.clock import VirtualClock
 from stoker.runtime.controller import Controller
 from stoker.runtime.controller_settings import ControllerSettings
@@ -102,7 +103,9 @@ class RoughBackend(TimedBackend):
             self.host.add(fn)
         return self._later(0.0, None)
 
-    def run(self, gpu: int, instance: int, payloads: Sequence[Any]) -> asyncio.Future[Reply]:
+    def run(
+        self, gpu: int, instance: int, payloads: Sequence[Any], listener: Listener | None = None
+    ) -> asyncio.Future[Reply]:
         assert instance in self.on[gpu], "what runs is there"
         if self.rng.random() < self.roughness:
             return self._soon(gpu, 0.5, OrderFailed("cannot be served"))

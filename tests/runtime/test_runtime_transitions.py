@@ -21,6 +21,9 @@ class SlowDevice:
         self.overlaps = 0
         self.order: list[str] = []
 
+    def enter(self) -> None:
+        """Nothing to do on a CPU."""
+
     def _copy(self, what: str) -> None:
         with self._lock:
             self._copying += 1
