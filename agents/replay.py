@@ -1,7 +1,8 @@
-"""`stoker replay`: a slice of a trace on real models under one policy, the prediction beside it.
+"""`stoker replay`: a slice of a trace on real models under a policy, the prediction beside it.
 
-Time is compressed so that the trace's gaps stand to this machine's loads as they do to a GPU's; a
-bundle brings its own clock. Writes `summary.json` and `requests.parquet` into the run folder.
+With `against=[...]` heuristics live through the same requests, one after the other. Time is
+compressed so that the trace's gaps stand to this machine's loads as they do to a GPU's; a bundle of
+idle events brings its own clock. Writes `summary.json` and `requests.parquet` into the run folder.
 
 Units: seconds; minutes of this machine.
 """
@@ -9,6 +10,7 @@ Units: seconds; minutes of this machine.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,13 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from stoker.agents import judged
 from stoker.agents.build import build_policy, build_workload, shape_traffic
 from stoker.agents.deployed import Deployed, on_clock
 from stoker.agents.learned import load_learned
 from stoker.agents.nodes import plain
 from stoker.agents.real_run import (
+    Compared,
     MakePolicy,
     compare,
     device_of,
@@ -34,8 +38,10 @@ from stoker.agents.real_run import (
 )
 from stoker.agents.serving import ask_log, serving_of
 from stoker.agents.stages import bars
+from stoker.baselines import search
 from stoker.baselines.base import Policy
 from stoker.baselines.bundle import BundlePolicy
+from stoker.baselines.registry import POLICIES
 from stoker.baselines.search import TRACED_BIN_S
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.workload import Workload
@@ -50,6 +56,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.ask is not None:
         _finish(ask_log(cfg.ask, policy))
         return
+    others = opponents(cfg)
     serving_of(cfg).make_fallback()
     if not cfg.minutes > 0.0:
         raise SpecError("minutes", cfg.minutes, "a time > 0")
@@ -74,6 +81,13 @@ def main(cfg: DictConfig) -> None:
             name, make, cluster, work, served, serving=serving_of(cfg, deployed.compression),
             device=device, seed=cfg.seed, progress=progress,
         )  # fmt: skip
+        rest = [
+            compare(
+                other, maker(on_clock(node, deployed.compression)), cluster, work, served,
+                device=device, seed=cfg.seed, progress=progress,
+            )
+            for other, node in others.items()
+        ]  # fmt: skip
     folder = Path(HydraConfig.get().runtime.output_dir)
     facts: dict[str, Any] = {
         "policy": name,
@@ -82,10 +96,33 @@ def main(cfg: DictConfig) -> None:
         "compression": deployed.compression,
         "mode": cfg.guard.mode,
         **row.as_record(),
+        "against": {other.policy: other.as_record() for other in rest},
     }
     write_requests(row, work.names, folder / "requests.parquet")
-    print_comparison([row])
+    print_comparison([row, *rest])
+    if len(rest) > 1:
+        facts["kendall_tau"] = agreement([row, *rest])
+        print(f"order of the policies by dollars, real and predicted: Kendall's tau "
+              f"{facts['kendall_tau']:.2f}")  # fmt: skip
     _finish(facts)
+
+
+def opponents(cfg: DictConfig) -> dict[str, dict[str, Any]]:
+    """Nodes of the heuristics that live through the same requests: as tuned, else as published."""
+    for name in cfg.against:
+        if name not in search.SPACES or name not in POLICIES:
+            raise SpecError("against", name, " | ".join(n for n in POLICIES if n in search.SPACES))
+    tuned = judged.read_tuned(cfg.tuned)
+    return {name: {**search.published(name), **tuned.get(name, {})} for name in cfg.against}
+
+
+def agreement(rows: Sequence[Compared]) -> float:
+    """Kendall's tau between the policies' dollars as lived and as predicted."""
+    from scipy.stats import kendalltau
+
+    lived, foretold = ([side["total_usd"] for side in sides] for sides in
+                       zip(*((row.real, row.predicted) for row in rows), strict=True))  # fmt: skip
+    return float(kendalltau(lived, foretold).statistic)
 
 
 def _finish(facts: dict[str, Any]) -> None:

@@ -24,7 +24,6 @@ from stoker.agents.real_run import device_of, find_models, find_profile
 from stoker.agents.stages import bars
 from stoker.baselines.ttl import FixedTtl
 from stoker.envs.cluster.errors import require
-from stoker.runtime.arena import aligned
 from stoker.runtime.catalog import Model, deploy
 from stoker.runtime.profile import profile_cluster
 from stoker.runtime.soak import SoakReport, SoakSettings, soak
@@ -48,7 +47,7 @@ def main(cfg: DictConfig) -> None:
             cfg.profile, models, device, lambda what, done: progress("calibrate", done)
         )
         served = deploy(models, int(cfg.functions))
-        sizes = [aligned(d.model.data_bytes) for d in served]
+        sizes = [d.device_bytes for d in served]
         room = max(round(float(cfg.ratio) * sum(sizes)), max(sizes))
         cluster = profile_cluster(profile, served, device_bytes=[room], host_bytes=room, slo_s=1.0)
         make = [lambda ttl_s=ttl_s: FixedTtl(ttl_s) for ttl_s in TTLS_S]

@@ -20,7 +20,6 @@ from stoker.envs.cluster.spec import Cluster, Objective
 from stoker.envs.levers.scene import FIRST_BIN_S
 from stoker.envs.workload import Workload
 from stoker.envs.workload.processes import gamma, within
-from stoker.runtime.arena import aligned
 from stoker.runtime.calibrate import calibrate
 from stoker.runtime.catalog import Deployment, Model, deploy
 from stoker.runtime.profile import profile_cluster
@@ -80,7 +79,7 @@ class RealProblems:
         entries = [self.profile["models"][model.name] for model in self.models]
         loads_s = [e["load_s"]["disk"]["p50"] + e["order_s"]["p50"] for e in entries]
         factor = float(np.mean(loads_s)) / TYPICAL_LOAD_S
-        sizes = [aligned(d.model.data_bytes) for d in self.deployments]
+        sizes = [d.device_bytes for d in self.deployments]
         room = max(round(self.ratio * sum(sizes)), max(sizes))
         slowest = max(e["alpha_s"] + e["beta_s"] for e in entries)
         return profile_cluster(
