@@ -62,3 +62,6 @@ class Backend(Protocol):
 
     def drop_host(self, fn: int) -> None:
         """Give its host memory back."""
+
+    def set_token_budget(self, fn: int, token_budget: int) -> None:
+        """Change the budget of a decoder's iterations; nothing to other models."""

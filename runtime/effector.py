@@ -8,7 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from stoker.envs.cluster.live_effects import Drop, DropHost, Effect, FetchHost, Load, Reject, Run
+from stoker.envs.cluster.live_effects import (
+    Drop,
+    DropHost,
+    Effect,
+    FetchHost,
+    Load,
+    Reject,
+    Run,
+    SetTokenBudget,
+)
 from stoker.runtime.backend import Backend
 from stoker.runtime.clock import Backoff, Clock
 from stoker.runtime.messages import Reply
@@ -69,6 +78,8 @@ class Effector:
                 future.add_done_callback(lambda done: self._fetched(effect, done))
             case DropHost(fn=fn):
                 self.backend.drop_host(fn)
+            case SetTokenBudget(fn=fn, tokens=tokens):
+                self.backend.set_token_budget(fn, tokens)
             case Reject(request=number, failed=True):
                 fn = self._open[number].fn if number in self._open else -1
                 self._open.fail(number, self._reasons.get(fn, "its instance failed"))

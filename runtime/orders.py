@@ -29,6 +29,7 @@ def initial(cluster: Cluster) -> Decision:
         prewarm_keep_s=zero, eviction_score=zero, host_eviction_score=zero, min_batch=none + 1,
         batch_wait_s=zero, max_batch=np.array([[f.max_batch for f in cluster.functions]], np.int32),
         max_instances=np.full(shape, 2**31 - 1, np.int32), drop_head=none, gpu_class=none - 1,
+        token_budget=none + 512, variant=none, multiplier=zero + 1.0,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from stoker.envs.cluster.decision import Capabilities, Decision, IdlePlan, Snaps
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.idle import act_rows, observe_rows
 from stoker.envs.cluster.live_check import check_live
-from stoker.envs.cluster.live_effects import Effect, Reject, Run, decode
+from stoker.envs.cluster.live_effects import Effect, Reject, Run, SetTokenBudget, decode
 from stoker.envs.cluster.live_entries import (
     arrive_one,
     cancel_one,
@@ -90,6 +90,8 @@ class LiveEngine:
         row["images"] = 0  # no backend parks layers or lends yet
         self._sim.capabilities = Capabilities(targets=False, capacity=False, layers=False)
         self._orders: list[Effect] = []
+        self._budgets = np.full(len(names), -1)
+        """Token budgets that were ordered; -1 = none yet, the backend's own stands."""
         self._requests = LiveRequests(self._state, capacity, recycle)
 
     @property
@@ -241,6 +243,14 @@ class LiveEngine:
         """Take over standing orders of shape (1, F) and carry them out."""
         self._ready_for_one()
         self._sim.apply(decision)
+        if decision.token_budget is not None:
+            self._set_budgets(self._state.fn["token_budget"][0])
+
+    def _set_budgets(self, wanted: NDArray[np.int64]) -> None:
+        """Order what has changed: decoders form their iterations on the backend. Shape: (F,)"""
+        for fn in np.flatnonzero(wanted != self._budgets).tolist():
+            self._orders.append(SetTokenBudget(fn, int(wanted[fn])))
+        self._budgets = wanted.copy()
 
     def snapshot(self) -> Snapshot:
         """What a policy sees now; the arrays are views."""

@@ -65,7 +65,15 @@ class Reject:
     failed: bool
 
 
-Effect = Load | Drop | Run | FetchHost | DropHost | Reject
+@dataclass(frozen=True)
+class SetTokenBudget:
+    """From the next iteration on a decoder computes at most so many tokens in one; 0 = no limit."""
+
+    fn: int
+    tokens: int
+
+
+Effect = Load | Drop | Run | FetchHost | DropHost | Reject | SetTokenBudget
 
 
 def decode(record: tuple[int, ...], following: NDArray[Any]) -> Effect:

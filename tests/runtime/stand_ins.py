@@ -168,6 +168,7 @@ class TimedBackend:
         self.waiting: list[asyncio.Future[Reply]] = []
         self.held: list[int] = []
         self.broken: set[int] = set()
+        self.budgets: list[tuple[int, int]] = []
         self.closed = False
 
     async def start(self) -> None:
@@ -214,6 +215,9 @@ class TimedBackend:
 
     def fetch_host(self, fn: int) -> asyncio.Future[Reply]:
         return self._later(0.0, None)
+
+    def set_token_budget(self, fn: int, token_budget: int) -> None:
+        self.budgets.append((fn, token_budget))
 
     def drop_host(self, fn: int) -> None:
         pass

@@ -231,6 +231,37 @@ def test_live_and_simulated_observations_are_the_same() -> None:
     assert found.summary() == pytest.approx(expected.summary(), rel=1e-9, abs=1e-9)
 
 
+class Budgets(Keep):
+    """A larger budget for the first function from the third tick on; the others are left alone."""
+
+    tick_s = 5.0
+    seen: list[int]
+
+    def reset(self, cluster: Cluster, rows: int) -> None:
+        super().reset(cluster, rows)
+        self.seen = []
+
+    def decide(self, snapshot: Snapshot) -> Decision:
+        self.seen.append(len(self.seen))
+        decision = super().decide(snapshot)
+        decision.token_budget = np.full(self.shape, 256)
+        decision.token_budget[0, 0] = 1024 if len(self.seen) > 2 else 3
+        return decision
+
+
+def test_token_budgets_reach_the_backend_when_they_change() -> None:
+    spec = cluster(3)
+    work = Workload(np.array([1.0]), np.zeros(1, np.int32), ("f0", "f1", "f2"), 30.0)
+
+    async def main() -> list[tuple[int, int]]:
+        _, controller, _ = await serve(spec, work, Budgets(np.inf, 0.0))
+        budgets: list[tuple[int, int]] = controller.backend.budgets  # type: ignore[attr-defined]
+        return budgets
+
+    # What is too small for an iteration is clipped to the least.
+    assert asyncio.run(main()) == [(0, 16), (1, 256), (2, 256), (0, 1024)]
+
+
 def test_a_burst_on_a_cold_function_is_one_load_a_slot_at_most() -> None:
     spec = cluster(1)
     burst = Workload(np.zeros(200), np.zeros(200, np.int32), ("f0",), 30.0)
