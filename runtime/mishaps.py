@@ -125,7 +125,7 @@ async def clients_leave(scene: Scene, rng: Rng) -> None:
 async def bad_payload(scene: Scene, rng: Rng) -> None:
     """Somebody sends what no model can serve."""
     for fn in range(len(scene.deployments)):
-        scene.sender.ask(fn, b"not a prompt, not an image")
+        scene.sender.ask(fn, {"neither": "text nor image"})
 
 
 async def burst(scene: Scene, rng: Rng) -> None:
