@@ -13,7 +13,7 @@ from stoker.runtime.mishaps import MISHAPS
 from stoker.runtime.soak import SoakReport, SoakSettings, soak
 
 
-def run(
+def brief(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
 ) -> SoakReport:
     """A soak of some seconds in which these mishaps alone happen."""
