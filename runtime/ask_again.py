@@ -22,7 +22,7 @@ from stoker.baselines.base import Policy
 from stoker.envs.cluster.decision import PER_FUNCTION, Decision, IdlePlan, Snapshot
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.spec import Cluster
-from stoker.runtime.decision_log import BATCH, EVENT, POLICY, SEEN, TICK
+from stoker.runtime.decision_log import BATCH, EVENT, PLAN, POLICY, SEEN, TICK
 from stoker.runtime.event_guard import fault
 
 CLOSE = 1e-5
@@ -115,7 +115,7 @@ def _compare_events(found: Agreement, policy: Policy, rows: list[dict[str, Any]]
         return
     same = np.ones(len(rows), bool)
     for name in ("mix", "multiplier", "variant"):
-        same &= found.compare(name, getattr(plan, name), [row[name] for row in rows])
+        same &= found.compare(name, getattr(plan, name), [row[PLAN + name] for row in rows])
     found.same += int(same.sum())
 
 

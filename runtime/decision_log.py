@@ -25,8 +25,8 @@ from stoker.envs.cluster.errors import SpecError, require
 if TYPE_CHECKING:
     from stoker.runtime.steering import Mask, Steering
 
-SEEN = "seen_"
-"""Before the names of a snapshot's fields."""
+SEEN, PLAN = "seen_", "plan_"
+"""Before the names of a snapshot's fields, and of those of a plan at an event."""
 EVENT, BATCH, TICK = "event", "batch", "tick"
 POLICY, FALLBACK = "policy", "fallback"
 """`who` steered, and whose answer is on record (`said_by`): in shadow these differ."""
@@ -35,9 +35,9 @@ ALL = -1
 FLUSH_S = 10.0
 ROW_BYTES = 200
 """A row without its arrays, roughly."""
-NUMBERS = ("time_s", "latency_s", "multiplier")
+NUMBERS = ("time_s", "latency_s", f"{PLAN}multiplier")
 WORDS = ("kind", "mode", "who", "why", "said_by")
-LISTS = ("mix", *(SEEN + f.name for f in fields(Snapshot)), *PER_FUNCTION)
+LISTS = (f"{PLAN}mix", *(SEEN + f.name for f in fields(Snapshot)), *PER_FUNCTION)
 
 Row = dict[str, Any]
 _log = logging.getLogger(__name__)
@@ -106,8 +106,9 @@ class DecisionLog:
             row = {
                 "time_s": now_s, "kind": EVENT, "function": fn, "mode": mode,
                 "who": POLICY if mine[k] else FALLBACK, "why": why, "latency_s": seconds,
-                "said_by": said_by, "observation": observation[k], "mix": mix[k],
-                "multiplier": float(said.multiplier[k]), "variant": int(said.variant[k]),
+                "said_by": said_by, "observation": observation[k],
+                f"{PLAN}mix": mix[k], f"{PLAN}multiplier": float(said.multiplier[k]),
+                f"{PLAN}variant": int(said.variant[k]),
             }  # fmt: skip
             self._add(row, observation[k].nbytes + mix[k].nbytes)
 
@@ -213,7 +214,7 @@ def as_table(rows: Sequence[Row], names: Sequence[str]) -> Any:
     import pyarrow as pa
 
     types = {name: pa.float64() for name in NUMBERS} | {name: pa.string() for name in WORDS}
-    types |= {"function": pa.int32(), "variant": pa.int8(), "action": pa.int32()}
+    types |= {"function": pa.int32(), f"{PLAN}variant": pa.int8(), "action": pa.int32()}
     types |= {"observation": pa.list_(pa.float32())}
     types |= {name: pa.list_(pa.float64()) for name in LISTS}
     columns = {

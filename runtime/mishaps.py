@@ -123,7 +123,7 @@ async def clients_leave(scene: Scene, rng: Rng) -> None:
 
 
 async def bad_payload(scene: Scene, rng: Rng) -> None:
-    """Somebody sends what no model can serve."""
+    """Somebody sends what is neither text nor image."""
     for fn in range(len(scene.deployments)):
         scene.sender.ask(fn, {"neither": "text nor image"})
 
@@ -172,7 +172,7 @@ MISHAPS: dict[str, Callable[[Scene, Rng], Awaitable[None]]] = {
     "weights cut short": spoil_weights,
     "weights gone": remove_weights,
     "half of the clients gone": clients_leave,
-    "payloads that no model takes": bad_payload,
+    "payloads that are no payloads": bad_payload,
     "200 requests at once": burst,
     "loop stalled": stall,
     "policy misbehaves": misbehave,

@@ -16,6 +16,9 @@ from stoker.envs.cluster.spec import Cluster
 
 ONE_SHOT = ("drop_head", "prewarm_host")
 """Orders that are used up when they are carried out."""
+SILENT = {"variant": 0, "multiplier": 1.0, "token_budget": 512}
+"""What a decider means that has never named these, once another one does: the rule's own plan, and
+the budget that a decoder has at first."""
 
 
 def initial(cluster: Cluster) -> Decision:
@@ -29,7 +32,6 @@ def initial(cluster: Cluster) -> Decision:
         prewarm_keep_s=zero, eviction_score=zero, host_eviction_score=zero, min_batch=none + 1,
         batch_wait_s=zero, max_batch=np.array([[f.max_batch for f in cluster.functions]], np.int32),
         max_instances=np.full(shape, 2**31 - 1, np.int32), drop_head=none, gpu_class=none - 1,
-        token_budget=none + 512, variant=none, multiplier=zero + 1.0,
     )  # fmt: skip
 
 
@@ -71,4 +73,5 @@ class TwoVoices:
         return Decision(**merged, targets=second.targets, nodes_wanted=second.nodes_wanted)
 
     def _stands(self, who: int, name: str) -> Any:
-        return getattr(self._initial if name in ONE_SHOT else self._standing[who], name)
+        stood = getattr(self._initial if name in ONE_SHOT else self._standing[who], name)
+        return SILENT[name] if stood is None else stood

@@ -54,7 +54,10 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return f"runtime.models={folder / 'models'}", f"profile={folder / 'profile.yaml'}"
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "name",
+    [n if n == "Swap" else pytest.param(n, marks=pytest.mark.slow) for n in EXPERIMENTS],
+)
 def test_train_export_evaluate_replay(name: str, machine: tuple[str, str], tmp_path: Path) -> None:
     experiment, *small = EXPERIMENTS[name]
     run, bundle, judged = (tmp_path / part for part in ("run", "bundle", "judged"))

@@ -53,7 +53,7 @@ def simulate(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
         ("seed=1", "gpu.memory_gib = -1.0 is not accepted: expected > 0"),
         ("seed=3", "gpu.memory_gib = -2 is not accepted: expected > 0"),
         ("seed=4", "surely_not_installed is not installed"),
-        ("policy=hazrd", "(did you mean hazard?): expected one of alpaserve, faascache, file"),
+        ("policy=hazrd", "(did you mean hazard?): expected one of alpaserve, combined"),
         ("policy=nowhere.py:Mine", "an existing file"),
         ("policy=mine.py:Yours", "here: Mine"),
         ("policy._target_=hazrd", "expected ttl | lru | faascache"),

@@ -43,7 +43,7 @@ def test_every_decision_of_an_event_policy_is_on_record(tmp_path: Path) -> None:
     assert sorted(row["function"] for row in events) == list(range(FUNCTIONS))
     first = events[0]
     assert (first["who"], first["said_by"], first["why"]) == ("policy", "policy", "")
-    assert (first["mode"], first["multiplier"], first["variant"]) == ("active", 3.0, 0)
+    assert (first["mode"], first["plan_multiplier"], first["plan_variant"]) == ("active", 3.0, 0)
     assert len(first["observation"]) == 73 and 0.0 < first["time_s"] < 10.0
     assert 0.0 <= first["latency_s"] < 5.0
     assert [row["time_s"] for row in rows] == sorted(row["time_s"] for row in rows)

@@ -21,6 +21,7 @@ from stoker.runtime.clock import VirtualClock
 from stoker.runtime.controller import Controller
 from stoker.runtime.guard import Guard
 from stoker.runtime.guard_settings import GuardSettings
+from stoker.runtime.orders import TwoVoices
 from stoker.runtime.steering import drawn
 
 FUNCTIONS = 12
@@ -88,6 +89,19 @@ class Ticks(Policy):
 
 
 # WHO STEERS
+
+
+def test_a_decider_that_never_named_an_order_means_the_plan_of_the_rule() -> None:
+    first = np.arange(FUNCTIONS) < 3
+    voices = TwoVoices(CLUSTER, first)
+    shape = (1, FUNCTIONS)
+    merged = voices.merge(
+        Decision(variant=np.full(shape, 2), multiplier=np.full(shape, 4.0)),
+        Decision(keep_alive_s=np.full(shape, 7.0)),
+    )
+    assert merged.variant.tolist() == [[2] * 3 + [0] * (FUNCTIONS - 3)]
+    assert merged.multiplier.tolist() == [[4.0] * 3 + [1.0] * (FUNCTIONS - 3)]
+    assert merged.keep_alive_s.tolist() == [[np.inf] * 3 + [7.0] * (FUNCTIONS - 3)]
 
 
 def test_a_canary_draws_the_same_functions_everywhere_and_about_its_share() -> None:
