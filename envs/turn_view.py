@@ -137,7 +137,7 @@ class TurnVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[An
         if action.min() < 0 or action.max() >= legal:
             worst = int(action.min() if action.min() < 0 else action.max())
             raise SpecError("action", worst, f"0..{legal - 1}")
-        clipped = ~self.action_masks()[np.arange(self.num_envs), action]
+        clipped = ~self._mask[np.arange(self.num_envs), action]
         self._asked[:, self._turn] = self._parts(action)
         self._turn += 1
         over, dt = np.zeros(self.num_envs, np.bool_), np.zeros(self.num_envs)
@@ -192,11 +192,12 @@ class TurnVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArray[An
         """What the function asked has cost since it was asked last. Shapes: (B, ...)"""
         there = self._seen[:, self._turn * self._slot] == 1.0
         closes = self._made - self.slots + self._turn
+        self._mask = self.action_masks()
         return {
             "function": np.full(self.num_envs, self._turn),
             "closes": np.where(there & (self._made > 0), closes, -1),
             "terms": self.core.spent[:, self._turn, : len(self.weights)].copy(),
             "scale": self.core.cold_s[:, self._turn].copy(),
             "dt": dt,
-            "action_mask": self.action_masks(),
+            "action_mask": self._mask.copy(),
         }
