@@ -45,11 +45,17 @@ class Erratic(Policy):
     def reset(self, cluster: Cluster, rows: int) -> None:
         """Pass on."""
         self.inner.reset(cluster, rows)
+        self._limits = np.tile(
+            np.array([f.max_batch for f in cluster.functions], np.int32), (rows, 1)
+        )
 
     def decide(self, snapshot: Snapshot) -> Decision:
         """Do what the mood of the moment asks for, else what the policy does."""
         mood = self.mood if time.monotonic() < self.until_s else ""
         decision = self.inner.decide(snapshot)
+        # What it asked for in another mood would stand.
+        decision.prewarm = np.zeros(snapshot.queued.shape, np.int32)
+        decision.max_batch = self._limits
         if mood == "raises":
             raise RuntimeError("a policy's own fault")
         if mood == "is slow":
