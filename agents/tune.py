@@ -33,15 +33,18 @@ from stoker.baselines.registry import POLICIES
 from stoker.baselines.search import Found
 from stoker.envs.cluster.errors import SpecError
 
+OWN = {"variant": tune_tokens, "id": tune_ticks, "problems": tune_batching}
+"""Searches on the problems of an environment, by what its config alone has, in this order; that of
+keep-alive has none of it."""
+
 
 @hydra.main(version_base="1.3", config_path="pkg://stoker.conf", config_name="tune")
 def main(cfg: DictConfig) -> None:
     """Run the command."""
-    if cfg.get("env") is not None:
-        own = tune_ticks if "id" in cfg.env else tune_batching
-        own = tune_tokens if "variant" in cfg.env else own
-        own.run(cfg, Path(HydraConfig.get().runtime.output_dir))
-        return
+    for mark, own in OWN.items():
+        if mark in (cfg.get("env") or ()):
+            own.run(cfg, Path(HydraConfig.get().runtime.output_dir))
+            return
     for name in cfg.policies:
         if name not in POLICIES:
             raise SpecError("policies", name, " | ".join(POLICIES))

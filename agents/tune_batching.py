@@ -45,8 +45,6 @@ def build_rows(node: DictConfig, rows: int, **options: Any) -> BatchingFunctionR
 
 def run(cfg: DictConfig, folder: Path) -> None:
     """Search every policy's space at one budget of requests, and write what was found."""
-    if "problems" not in cfg.env:
-        raise SpecError("env", plain(cfg.env), "batching, or none")
     for name in cfg.policies:
         if name not in BATCHING:
             raise SpecError("policies", name, f"with env=batching {' | '.join(BATCHING)}")

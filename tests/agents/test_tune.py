@@ -90,3 +90,10 @@ def test_a_budget_below_one_pass_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert "budget_requests = 10 is not accepted" in line
+
+
+def test_an_experiment_of_keep_alive_is_tuned_on_its_traffic(tmp_path: Path) -> None:
+    words = ("experiment=quickstart", *SMALL, "policies=[lru]", "train_seeds=[1]")
+    done = stoker("tune", *words, "budget_requests=20000", f"hydra.run.dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert set(read_tuned(tmp_path)) == {"lru"}
