@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.distributions import Distribution
-from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor
 
+from stoker.agents.leaning_policy import LeaningPolicy
 from stoker.envs.cluster.observe_tokens import BUDGETS, FEATURES, SIZES
 
 FIRST = 1 + [name for name, _ in FEATURES].index(f"iteration_{BUDGETS[0]}")
@@ -24,7 +24,7 @@ PRIOR = 4.0
 """Added to the logit of what the rule takes."""
 
 
-class BudgetPolicy(ActorCriticPolicy):
+class BudgetPolicy(LeaningPolicy):
     """An actor-critic whose logits lean towards the largest budget that is in time.
 
     Args:
@@ -40,24 +40,6 @@ class BudgetPolicy(ActorCriticPolicy):
         in_time = observation[:, FIRST : FIRST + SIZES] <= self.margin
         self._rule = torch.clamp(in_time.sum(dim=1) - 1, min=0)[:, None]
 
-    def forward(self, obs: Tensor, deterministic: bool = False) -> Any:
-        """Act, and say what it is worth and how likely it was."""
-        self.look(obs)
-        return super().forward(obs, deterministic)
-
-    def evaluate_actions(self, obs: Any, actions: Tensor) -> Any:
-        """Value, log-probability and entropy of actions that were taken."""
-        self.look(obs)
-        return super().evaluate_actions(obs, actions)
-
-    def get_distribution(self, obs: Any) -> Distribution:
-        """Return the distribution over the budgets."""
-        self.look(obs)
-        return super().get_distribution(obs)
-
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Distribution:
         logits = self.action_net(latent_pi)
-        lead = torch.full_like(self._rule, PRIOR, dtype=logits.dtype)
-        return self.action_dist.proba_distribution(
-            action_logits=logits.scatter_add(1, self._rule, lead)
-        )
+        return self.action_dist.proba_distribution(action_logits=self.lean(logits, PRIOR))

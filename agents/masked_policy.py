@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.distributions import Distribution
-from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor
 
+from stoker.agents.leaning_policy import LeaningPolicy
 from stoker.envs.cluster.batching import DROP, RUN
 from stoker.envs.cluster.observe_batch import FEATURES
 
@@ -30,7 +30,7 @@ PRIOR = 2.5
 """Added to the logit of what Nexus does."""
 
 
-class MaskedPolicy(ActorCriticPolicy):
+class MaskedPolicy(LeaningPolicy):
     """An actor-critic whose logits are masked and lean towards Nexus.
 
     Args:
@@ -65,21 +65,6 @@ class MaskedPolicy(ActorCriticPolicy):
         runs = RUN + torch.clamp(size, min=0, max=last)
         self._rule = torch.where(lost, DROP, runs)[:, None]
 
-    def forward(self, obs: Tensor, deterministic: bool = False) -> Any:
-        """Act, and say what it is worth and how likely it was."""
-        self.look(obs)
-        return super().forward(obs, deterministic)
-
-    def evaluate_actions(self, obs: Any, actions: Tensor) -> Any:
-        """Value, log-probability and entropy of actions that were taken."""
-        self.look(obs)
-        return super().evaluate_actions(obs, actions)
-
-    def get_distribution(self, obs: Any) -> Distribution:
-        """Return the distribution over the legal actions."""
-        self.look(obs)
-        return super().get_distribution(obs)
-
     def logits(self, observation: Tensor) -> Tensor:
         """What `get_distribution` rests on, for a graph. Shapes: (B, K) -> (B, A)"""
         self.look(observation)
@@ -87,9 +72,7 @@ class MaskedPolicy(ActorCriticPolicy):
 
     def _masked(self, latent: Tensor) -> Tensor:
         logits = self.action_net(latent).masked_fill(~self._legal, NEVER)
-        return logits.scatter_add(
-            1, self._rule, torch.full_like(self._rule, PRIOR, dtype=logits.dtype)
-        )
+        return self.lean(logits, PRIOR)
 
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Distribution:
         return self.action_dist.proba_distribution(action_logits=self._masked(latent_pi))
