@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from stoker.agents.tick_memory import RecurrentPreference, inputs_of
 from stoker.baselines.batch_bundle import BATCH, BatchBundle, batch_schema
 from stoker.baselines.bundle import (
     FORMAT,
@@ -93,7 +94,8 @@ def write_tick_bundle(
 
     Args:
         folder: created.
-        module: maps observations to preferences over the joint choices of the levers.
+        module: maps observations to preferences over the joint choices of the levers; a
+            RecurrentPreference also its memory to the next.
         observations: to compare on; at least 1,000. Shape: (N, SLOT + C)
         levers: of the environment.
         rules: that the policy runs on.
@@ -109,7 +111,8 @@ def write_tick_bundle(
         "rules": asdict(rules),
         "tick_s": tick_s,
     }
-    _write(folder, module, observations, SLOT + C, ("preference",), TICK, facts, card)
+    outputs = ("preference", "remembered")[: 1 + isinstance(module, RecurrentPreference)]
+    _write(folder, module, observations, SLOT + C, outputs, TICK, facts, card)
     check_parity(TickBundle(folder).folder, module, observations)
     return folder
 
@@ -151,19 +154,20 @@ def _write(
         raise SpecError("observations", observations.shape, f"({CHECKED} or more, {width})")
     folder.mkdir(parents=True, exist_ok=True)
     module = module.eval()
+    given = inputs_of(module, torch.from_numpy(observations[:2]))
     for chatty in ("onnxscript", "onnx_ir", "torch.onnx"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
-            (torch.from_numpy(observations[:2]),),
+            tuple(given.values()),
             str(folder / GRAPH),
             dynamo=True,
             external_data=False,
-            input_names=["observation"],
+            input_names=list(given),
             output_names=list(outputs),
-            dynamic_shapes=({0: torch.export.Dim("decisions")},),
+            dynamic_shapes=({0: torch.export.Dim("decisions")},) * len(given),
             verbose=False,
         )
     _strip(folder / GRAPH)
@@ -195,9 +199,11 @@ def _strip(path: Path) -> None:
 def check_parity(folder: Path, module: nn.Module, observations: Observations) -> float:
     """Compare the graph with the module; return the largest relative difference of any output."""
     epoch = read_manifest(folder)["epoch"]
-    found = Graph(folder, epoch, ()).run(observations, observations.shape[1])
+    inputs = inputs_of(module, torch.from_numpy(observations))
+    more = {name: value.numpy() for name, value in inputs.items() if name != "observation"}
+    found = Graph(folder, epoch, ()).run(observations, observations.shape[1], **more)
     with torch.no_grad():
-        given = module(torch.from_numpy(observations))
+        given = module(*inputs.values())
     worst = 0.0
     for ours, theirs in zip(found, given if isinstance(given, tuple) else (given,), strict=True):
         expected = theirs.numpy()

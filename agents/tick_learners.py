@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from stoker.agents.function_rows import FunctionRows
 from stoker.agents.nodes import plain
 from stoker.agents.ppo_settings import LearnerSettings, PpoSettings
+from stoker.agents.tick_memory import RecurrentPreference
 from stoker.envs.cluster.errors import SpecError
 
 
@@ -114,6 +115,11 @@ def build_learner(
             head.bias[rows.core.levers.neutral] += settings.neutral
     built: BaseAlgorithm = model
     return built
+
+
+def preference(model: BaseAlgorithm) -> nn.Module:
+    """Return the part of a learner's network that chooses."""
+    return RecurrentPreference(model) if isinstance(model, RecurrentPPO) else Preference(model)
 
 
 class Preference(nn.Module):

@@ -1,53 +1,64 @@
-"""A recurrent policy of the ids with ticks, run as a Policy: its memory does not go into a bundle.
+"""The network of a recurrent learner of the ids with ticks, as it is judged and exported.
 
-Shapes: B rows, S functions a row.
+Shapes: N functions, K columns, A joint choices, H units of the LSTM, M = 2 H of memory.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+import torch
 from sb3_contrib import RecurrentPPO
+from torch import Tensor, nn
 
-from stoker.baselines.base import Policy
-from stoker.envs.cluster.decision import Decision, Snapshot
-from stoker.envs.cluster.spec import Cluster
-from stoker.envs.cluster.tick_observer import by_function
-from stoker.envs.cluster_view import ClusterVectorEnv
-from stoker.envs.levers import Scene
+STEPS = 8
+"""For which observations that stand in a row are taken as one function's, see `gained`."""
 
 
-class RecurrentTicks(Policy):
-    """What a recurrent network finds most likely, with a memory for every function.
+class RecurrentPreference(nn.Module):
+    """The part of a recurrent network that chooses: observations and memory to logits and memory.
 
-    Args:
-        model: the network.
-        core: the environment that it was trained on.
+    A step of its LSTM is spelt out (torch.nn.LSTMCell's equations), so that it exports for any
+    number of functions. A function starts with a memory of zeros.
     """
 
-    observes = True
+    def __init__(self, model: RecurrentPPO) -> None:
+        super().__init__()
+        policy: Any = model.policy
+        cell = policy.lstm_actor
+        assert cell.num_layers == 1
+        self.memory = 2 * int(cell.hidden_size)
+        self.take, self.keep = nn.Linear(cell.input_size, 1), nn.Linear(cell.hidden_size, 1)
+        self.take.weight, self.take.bias = cell.weight_ih_l0, cell.bias_ih_l0
+        self.keep.weight, self.keep.bias = cell.weight_hh_l0, cell.bias_hh_l0
+        self.body, self.head = policy.mlp_extractor.policy_net, policy.action_net
 
-    def __init__(self, model: RecurrentPPO, core: ClusterVectorEnv) -> None:
-        self._model, self._levers = model, core.levers
-        self.rules, self._tick_s = core.rules, core.tick_s
-        self.slo_target = float(np.mean(core.slo.range))
+    def forward(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Shapes: (N, K), (N, M) -> (N, A), (N, M)"""
+        hidden, cell = memory.chunk(2, dim=1)
+        gates = self.take(observation) + self.keep(hidden)
+        enter, retain, new, leave = gates.chunk(4, dim=1)
+        cell = torch.sigmoid(retain) * cell + torch.sigmoid(enter) * torch.tanh(new)
+        hidden = torch.sigmoid(leave) * torch.tanh(cell)
+        return self.head(self.body(hidden)), torch.cat([hidden, cell], dim=1)
 
-    def reset(self, cluster: Cluster, rows: int) -> None:
-        """Forget, and take over the cluster's clock and sizes."""
-        functions = len(cluster.functions)
-        self._memory: Any = None
-        self._scene = Scene.empty(rows, functions)
-        for k in range(rows):
-            self._scene.fill(k, cluster)
-        self.tick_s = self._tick_s * float(self._scene.stretch[0])
-        self._mask = np.tile(self._levers.mask(cluster, functions), (rows, 1, 1))
+    def gained(self, observation: Tensor) -> Tensor:
+        """What it remembers before each observation, as if STEPS in a row were a function's.
 
-    def decide(self, snapshot: Snapshot) -> Decision:
-        """Act for every function of every row."""
-        seen = by_function(snapshot.observation)
-        first = np.full(len(seen), self._memory is None)
-        joint, self._memory = self._model.predict(seen, self._memory, first, deterministic=True)
-        parts = np.stack(np.unravel_index(joint, self._levers.choices), axis=-1)
-        asked = parts.reshape(*self._mask.shape[:2], -1)
-        return self._levers.decide(self._levers.legalise(asked, self._mask)[0], self._scene)
+        Shapes: (N, K) -> (N, M)
+        """
+        before = torch.zeros(len(observation), self.memory)
+        with torch.no_grad():
+            for step in range(1, STEPS):
+                seen = slice(step - 1, len(observation) - 1, STEPS)
+                now = before[step::STEPS]
+                now[:] = self(observation[seen], before[seen])[1][: len(now)]
+        return before
+
+
+def inputs_of(module: nn.Module, observation: Tensor) -> dict[str, Tensor]:
+    """Name what a policy's network takes with these observations."""
+    given = {"observation": observation}
+    if isinstance(module, RecurrentPreference):
+        given["memory"] = module.gained(observation)
+    return given

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
-from sb3_contrib import RecurrentPPO
 from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import nn
@@ -25,7 +24,8 @@ from torch import nn
 from stoker.agents import build, deviations, judged
 from stoker.agents.function_rows import FunctionRows
 from stoker.agents.progress import bar
-from stoker.agents.tick_learners import Preference, TickSettings, build_learner, read_settings
+from stoker.agents.tick_learners import TickSettings, build_learner, preference, read_settings
+from stoker.agents.tick_memory import RecurrentPreference
 from stoker.agents.tick_problems import build_core, check_opponents
 from stoker.agents.tick_watch import Act, Watch, picture_of_rows
 from stoker.baselines import search
@@ -98,13 +98,22 @@ def first_policy(
 
 
 def acting(module: nn.Module, core: ClusterVectorEnv) -> Act:
-    """A policy that takes the legal choice that a network prefers. Shapes: (N, K) -> (N,)"""
+    """A policy, an episode long, that takes the legal choice that a network prefers.
+
+    Shapes: (N, K) -> (N,)
+    """
+    memory: torch.Tensor | None = None
 
     def act(seen: NDArray[np.float32]) -> NDArray[np.int64]:
+        nonlocal memory
         with torch.no_grad():
-            preference = module(torch.as_tensor(seen)).numpy()
+            if isinstance(module, RecurrentPreference):
+                before = torch.zeros(len(seen), module.memory) if memory is None else memory
+                liked, memory = module(torch.as_tensor(seen), before)
+            else:
+                liked = module(torch.as_tensor(seen))
         legal = core.levers.joint(core.masks.reshape(len(seen), -1))
-        chosen: NDArray[np.int64] = np.where(legal, preference, -np.inf).argmax(axis=1)
+        chosen: NDArray[np.int64] = np.where(legal, liked.numpy(), -np.inf).argmax(axis=1)
         return chosen
 
     return act
@@ -143,8 +152,8 @@ class Learned:
     costs: dict[str, float]
     """Mean log cost of every stage on the validation problems."""
     chosen: str
-    module: nn.Module | None
-    """What is deployed: observations to preferences. None = the model, which has a memory."""
+    module: nn.Module
+    """What is deployed: observations to preferences, with a memory if it is recurrent."""
 
 
 def train(setting: Setting, folder: Path) -> Learned:
@@ -171,11 +180,9 @@ def train(setting: Setting, folder: Path) -> Learned:
             painter(setting), max(agent.total_steps // PICTURES, 1),
         )  # fmt: skip
         model.learn(agent.total_steps, callback=watch)
-    name, act = agent.algorithm, acts_as(model, core)
-    costs[name] = cost(setting, core, act)
-    if has_memory(model):
-        return Learned(model, rows, costs, name, None)
-    modules[name] = Preference(model)
+    name = agent.algorithm
+    modules[name] = preference(model)
+    costs[name] = cost(setting, core, acting(modules[name], core))
     chosen = min(modules, key=lambda stage: costs[stage])
     return Learned(model, rows, costs, chosen, modules[chosen])
 
@@ -190,28 +197,8 @@ def heuristic(levers: Levers) -> nn.Linear:
     return network
 
 
-def has_memory(model: BaseAlgorithm) -> bool:
-    """Whether what it does depends on more than the present observation."""
-    return isinstance(model, RecurrentPPO)
-
-
-def acts_as(model: BaseAlgorithm, core: ClusterVectorEnv) -> Act:
-    """What a learner does for certain, one episode long. Shapes: (N, K) -> (N,)"""
-    if not has_memory(model):
-        return acting(Preference(model), core)
-    memory: Any = None
-
-    def act(seen: NDArray[np.float32]) -> NDArray[np.int64]:
-        nonlocal memory
-        first = np.full(len(seen), memory is None)
-        chosen, memory = model.predict(seen, memory, first, deterministic=True)
-        return chosen
-
-    return act
-
-
 def painter(setting: Setting) -> Callable[[BaseAlgorithm], NDArray[np.uint8]]:
     """Draw a learner's episode on the first problem of the first validation seed."""
     core = setting.core(1)
     seed = int(setting.cfg.validation_seeds[0])
-    return lambda model: picture_of_rows(core, acts_as(model, core), seed)
+    return lambda model: picture_of_rows(core, acting(preference(model), core), seed)

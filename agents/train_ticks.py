@@ -21,7 +21,6 @@ from omegaconf import DictConfig
 from stoker.agents import build, tick_table
 from stoker.agents.export import OBSERVATIONS, write_tick_bundle
 from stoker.agents.stored import collect
-from stoker.agents.tick_memory import RecurrentTicks
 from stoker.agents.tick_problems import dollars, draw
 from stoker.agents.tick_training import JUDGED_ROWS, Learned, Setting, train
 from stoker.agents.tick_watch import add_picture, picture_of_policy
@@ -47,17 +46,12 @@ def run(cfg: DictConfig, folder: Path) -> None:
     write(folder, setting, found, judged)
     paint(setting, found, judged["validation"])
     show(found, judged["test"])
-    print(f"weights, scores and, unless it has a memory, the bundle in {folder}")
+    print(f"weights, scores and the bundle in {folder}")
 
 
 def export(found: Learned, cfg: DictConfig, folder: Path) -> Policy:
-    """Write the bundle, checked on observations of training problems, and load it again.
-
-    A policy with a memory has no bundle; it is returned as it is.
-    """
+    """Write the bundle, checked on observations of training problems, and load it again."""
     core = found.rows.core
-    if found.module is None:
-        return RecurrentTicks(found.model, core)
     seen = collect(found.model, found.rows)
     np.save(folder / OBSERVATIONS, seen)
     steps = f"{found.model.num_timesteps:,} function-ticks"

@@ -96,11 +96,19 @@ class Graph:
         if self.manifest["schema"] != schema:
             raise SpecError("bundle.schema", self.manifest["schema"], f"{schema} (this version)")
 
-    def run(self, observation: NDArray[np.float32], width: int) -> list[NDArray[Any]]:
-        """Return the graph's outputs. Shape: (N, width)"""
+    @property
+    def memory(self) -> int:
+        """Width of what is handed from one call to the next; 0 = the graph remembers nothing."""
+        widths = [node.shape[1] for node in self._session.get_inputs() if node.name == "memory"]
+        return int(widths[0]) if widths else 0
+
+    def run(
+        self, observation: NDArray[np.float32], width: int, **more: NDArray[np.float32]
+    ) -> list[NDArray[Any]]:
+        """Return the graph's outputs; `more` are its further inputs. Shape: (N, width)"""
         if observation.ndim != 2 or observation.shape[1] != width:
             raise SpecError("observation", observation.shape, f"(N, {width})")
-        out: list[NDArray[Any]] = self._session.run(None, {"observation": observation})
+        out: list[NDArray[Any]] = self._session.run(None, {"observation": observation, **more})
         return out
 
 

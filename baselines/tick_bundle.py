@@ -2,7 +2,8 @@
 
 The graph takes every function with the columns of its cluster (N, SLOT + C) float32 and returns
 `preference` (N, A) over the joint choices of its levers; the legal choice that it prefers is
-obeyed. Shapes: B rows, S slots, N = B * S, A joint choices.
+obeyed. A recurrent graph takes `memory` (N, M) beside it, zeros at first, and returns the next.
+Shapes: B rows, S slots, N = B * S, A joint choices, M numbers remembered of a function.
 """
 
 from __future__ import annotations
@@ -64,21 +65,33 @@ class TickBundle(Policy):
         self.tick_s = float(self.manifest["tick_s"]) * float(self._scene.stretch[0])
         legal = self.levers.joint(self.levers.mask(cluster, functions))
         self._legal = np.tile(legal, (rows, 1))
+        self._memory = self._fresh(rows * functions)
 
     def prefer(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the graph. Shapes: (N, SLOT + C) -> (N, A)
+        """Run the graph with nothing remembered. Shapes: (N, SLOT + C) -> (N, A)
 
         Raises:
             ValueError: it gives a preference that is not finite.
         """
-        (preference,) = self._graph.run(observation, SLOT + C)
+        return self._run(observation, self._fresh(len(observation)))[0]
+
+    def _fresh(self, functions: int) -> NDArray[np.float32]:
+        return np.zeros((functions, self._graph.memory), np.float32)
+
+    def _run(
+        self, observation: NDArray[np.float32], memory: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Shapes: (N, SLOT + C), (N, M) -> (N, A), (N, M)"""
+        given = {"memory": memory} if self._graph.memory else {}
+        preference, *later = self._graph.run(observation, SLOT + C, **given)
         if not np.isfinite(preference).all():
             raise ValueError(f"{self.folder}: a preference that is not finite")
-        return preference
+        return preference, later[0] if later else memory
 
     def decide(self, snapshot: Snapshot) -> Decision:
         """Obey the graph's preference for every function of every row."""
-        preference = self.prefer(by_function(snapshot.observation))
+        seen = by_function(snapshot.observation)
+        preference, self._memory = self._run(seen, self._memory)
         joint = np.where(self._legal, preference, -np.inf).argmax(axis=1)
         parts = np.stack(np.unravel_index(joint, self.levers.choices), axis=-1)
         choices = parts.reshape(len(snapshot.now_s), -1, len(self.levers.choices))

@@ -79,7 +79,7 @@ def test_every_learner_writes_policy_scores_and_pictures(agent: str, tmp_path: P
     assert scores["algorithm"] == agent
     assert agent in scores["stages"]
     assert (tmp_path / "policy.pt").is_file()
-    assert (tmp_path / "bundle").is_dir() == (agent != "recurrent_ppo")
+    assert (tmp_path / "bundle").is_dir()
     drawn = pictures(tmp_path / "tensorboard")
     (best,) = set(drawn) - {"timeline/learned"}
     assert best in ("timeline/hazard", "timeline/ttl")
