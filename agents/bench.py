@@ -33,6 +33,7 @@ PARTS = {
     "peer": "stoker.agents.bench_peer",
     "llm": "stoker.agents.bench_llm",
     "env": "stoker.agents.bench_env",
+    "ids": "stoker.agents.bench_ids",
     "train": "stoker.agents.bench_train",
     "bound": "stoker.agents.bench_bound",
     "decision": "stoker.agents.bench_decision",
