@@ -123,9 +123,8 @@ class Compute:
     def _iterate(self, instance: int) -> None:
         generator = self._active[instance]
         try:
-            # The lock keeps the block in its place, and a drop out, for the time of an iteration.
-            with self.device.computing:
-                if self.device.generator(instance) is not generator:
+            with self.device.computing(instance) as resident:
+                if resident.generator is not generator:
                     raise ValueError(f"instance {instance} was taken down")
                 tokens = generator.step()
         except Exception as error:

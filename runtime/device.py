@@ -13,7 +13,9 @@ import contextlib
 import mmap
 import os
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -39,6 +41,8 @@ class Resident:
     binder: Binder | OnnxBinder
     generator: Generator | None
     """Of a decoder."""
+    busy: threading.Lock = field(default_factory=threading.Lock)
+    """Held while it computes, and while its block is moved or given back."""
 
 
 class Device:
@@ -52,7 +56,6 @@ class Device:
         self.residents: dict[int, Resident] = {}
         self.pool = torch.empty(0, dtype=torch.uint8)
         self.pinned = False
-        self.computing = threading.Lock()
         self.token_budgets: dict[int, int] = {}
         self._copier = CudaCopier(spec.device) if self.cuda else Copier()
         self._sizes = [deployment.device_bytes for deployment in spec.deployments]
@@ -138,12 +141,12 @@ class Device:
 
     def drop(self, instance: int, place: int) -> None:
         """Free an instance's block; its bytes are copied to a place in the host pool first."""
-        with self.computing:
-            resident = self.residents.pop(instance)
-        if place >= 0:
-            flat = self._host(resident.fn, place)
-            self._copier.copy(flat, self.slab[resident.offset : resident.offset + len(flat)])
-        resident.binder.release()
+        resident = self.residents.pop(instance)
+        with resident.busy:  # others go on computing
+            if place >= 0:
+                flat = self._host(resident.fn, place)
+                self._copier.copy(flat, self.slab[resident.offset : resident.offset + len(flat)])
+            resident.binder.release()
         self._spare[resident.fn].append(resident.binder)
         self.arena.release(resident.offset)
 
@@ -158,26 +161,39 @@ class Device:
         except ArenaFull:
             if self.arena.free < aligned(size):
                 raise
-        with self.computing:
-            self._compact()
+        self._compact()
         return self.arena.allocate(size)
 
     def _compact(self) -> None:
-        moved = {}
+        placed = {resident.offset: resident for resident in self.residents.values()}
         for old, new, size in self.arena.compact():
-            moved[old] = new
-            self._copier.slide(self.slab, old, new, size)
-        for resident in self.residents.values():
-            if resident.offset in moved:
-                resident.offset = moved[resident.offset]
+            resident = placed[old]
+            with resident.busy:
+                self._copier.slide(self.slab, old, new, size)
+                resident.offset = new
                 self._bind(resident)
 
     # RUN SIDE
 
+    @contextmanager
+    def computing(self, instance: int) -> Iterator[Resident]:
+        """Keep an instance's block in its place, and a drop out.
+
+        Raises:
+            ValueError: it is not on this device.
+        """
+        resident = self.residents.get(instance)
+        if resident is not None:
+            with resident.busy:
+                if self.residents.get(instance) is resident:
+                    yield resident
+                    return
+        raise ValueError(f"instance {instance} is not on this device")
+
     def run(self, instance: int, payloads: tuple[Any, ...]) -> list[Any]:
         """Serve one batch on an instance."""
-        with self.computing:
-            answers = self.residents[instance].binder.answer(list(payloads))
+        with self.computing(instance) as resident:
+            answers = resident.binder.answer(list(payloads))
             self._copier.finish_compute()
         return answers
 

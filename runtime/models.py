@@ -204,9 +204,8 @@ class Binder:
 
     def release(self) -> None:
         """Let go of the block."""
-        for owner, name, tensor in self._slots:
-            empty = torch.empty(tensor.shape, dtype=DTYPES[tensor.dtype], device="meta")
-            owner._parameters[name] = nn.Parameter(empty, requires_grad=False)
+        for owner, name, _ in self._slots:
+            owner._parameters[name] = None
 
     @property
     def decoder(self) -> Llama:
