@@ -143,7 +143,9 @@ def _other_speeds(
     """Change alpha and beta of each function, and the service times of its requests with them."""
     alpha, beta = rng.uniform(*bounds, len(functions)), rng.uniform(*bounds, len(functions))
     changed = tuple(
-        replace(f, alpha_s=f.alpha_s * a, beta_s=f.beta_s * b)
+        replace(
+            f, alpha_s=f.alpha_s * a, beta_s=f.beta_s * b, batch_s=tuple(s * a for s in f.batch_s)
+        )
         for f, a, b in zip(functions, alpha.tolist(), beta.tolist(), strict=True)
     )
     if workload.service_s is None:

@@ -57,4 +57,5 @@ def _sooner(f: Function, load: float, service: float) -> Function:
         f, runtime_s=f.runtime_s * load, warmup_s=f.warmup_s * load, sandbox_s=f.sandbox_s * load,
         fork_s=f.fork_s * load, lent_s=f.lent_s * load, load_gib_s=f.load_gib_s / load,
         alpha_s=f.alpha_s * service, beta_s=f.beta_s * service, services=classes,
+        batch_s=tuple(s * service for s in f.batch_s),
     )  # fmt: skip

@@ -15,6 +15,7 @@ optimal caching with variable object sizes", SIGMETRICS 2018, section 3; levels 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -137,8 +138,13 @@ def function_costs(cluster: Cluster) -> FunctionCosts:
         hosted=hosted,
         host_usd_s=np.array([f.weights_gib * host_usd_gib_s for f in functions]),
         slots=np.array([f.concurrency * f.max_batch for f in functions], np.int64),
-        service_s=np.array([min(sum(f.service(k)) for k in cluster.kinds) for f in functions]),
+        service_s=np.array([_least_s(f, cluster.kinds) for f in functions]),
     )
+
+
+def _least_s(f: Function, kinds: Sequence[str]) -> float:
+    """Least service time of a request: that of a batch of one on the fastest class of GPU."""
+    return f.batch_s[0] if f.batch_s else min(sum(f.service(k)) for k in kinds)
 
 
 def service_times(workload: Workload, costs: FunctionCosts) -> Floats:

@@ -141,6 +141,20 @@ def fill_nodes(state: State, k: int, cluster: Cluster) -> None:
         here["alpha_s"], here["beta_s"] = np.array(times).T
 
 
+def curves(cluster: Cluster) -> NDArray[np.float64] | None:
+    """Measured times of batches of 1, 2, ...; -1 = those of the line; None = nobody has any.
+
+    Shape: (F, longest)
+    """
+    longest = max(len(f.batch_s) for f in cluster.functions)
+    if longest == 0:
+        return None
+    table = np.full((len(cluster.functions), longest), -1.0)
+    for row, function in zip(table, cluster.functions, strict=True):
+        row[: len(function.batch_s)] = function.batch_s
+    return table
+
+
 def fill_disk(record: Any, here: Records, node: Node, of: Columns) -> None:
     """Write what lies on a node's disk at first: everything, or nothing where it is limited."""
     limited = np.isfinite(node.disk_gib)

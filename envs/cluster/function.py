@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NoReturn
 
 from stoker.envs.cluster.errors import SpecError, require
@@ -97,6 +98,9 @@ class Function:
     """In place of sandbox_s and runtime_s in a process lent to it."""
     llm: Llm | None = None
     """It serves by iterations, not by batches of alpha_s + beta_s * b."""
+    batch_s: tuple[float, ...] = ()
+    """Service time of a batch of 1, 2, ... max_batch as measured, in place of the line, by which
+    rules and policies go all the same."""
 
     def __post_init__(self) -> None:
         for name in AMOUNTS:
@@ -128,8 +132,18 @@ class Function:
             self._refuse("shared_gib", f"0 (an instance spans {self.gpus} GPUs)")
         if len({s.kind for s in self.services}) < len(self.services):
             self._refuse("services", "one a class of GPU")
+        if self.batch_s:
+            self._check_batches()
         if self.llm is not None:
             check_llm(self)
+
+    def _check_batches(self) -> None:
+        times = (0.0, *self.batch_s)
+        rise = all(a <= b < math.inf for a, b in pairwise(times))
+        if len(self.batch_s) != self.max_batch or not rise:
+            self._refuse("batch_s", f"{self.max_batch} times (max_batch) >= 0, none below another")
+        if self.services or self.llm is not None:
+            self._refuse("batch_s", "() (services or llm are given)")
 
     @property
     def layered(self) -> bool:

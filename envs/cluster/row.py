@@ -13,7 +13,7 @@ _TABLES = (
     "fn", "inst", "node", "gpu", "nf", "gf", "fg", "cf", "link", "req", "heap", "order", "effect",
     "store", "kept", "scratch", "arrival", "function", "service", "cold_service", "param", "hybrid",
     "theta", "target", "layer", "slowed", "fault", "service_noise", "load_noise", "lane",
-    "llm_req", "prompt",
+    "llm_req", "prompt", "curve",
 )  # fmt: skip
 ROW = np.dtype(
     [(name, "i8") for name in _TABLES]
@@ -60,6 +60,8 @@ ROW = np.dtype(
         ("slowed_n", "i8"), ("slowed_free", "i8"),
         # whether batches are decided from outside (batching.py)
         ("batching", "i8"),
+        # longest of the measured curves of batch times; 0 = there is none
+        ("curve_n", "i8"),
         # LLM functions: how many, first free replica, address of the replicas' code
         ("llms", "i8"), ("lane_free", "i8"), ("turn", "i8"),
         # on a real backend: what has been loaded stays so long, unless a request needs the memory

@@ -15,6 +15,10 @@ def _service_s(r, i, head, n):
     if r["cold_service"] != 0 and inst["bound"] == head:
         return f8_at(r["cold_service"], head)["v"]
     if r["service"] == 0:
+        if n <= r["curve_n"]:
+            measured = f8_at(r["curve"], inst["fn"] * r["curve_n"] + n - 1)["v"]
+            if measured >= 0.0:
+                return measured
         return times["alpha_s"] + times["beta_s"] * n
     longest = 0.0
     q = head

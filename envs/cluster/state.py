@@ -14,6 +14,7 @@ from stoker.envs.cluster.events import FAULT as FAULT_EVENT
 from stoker.envs.cluster.events import KIND_BITS
 from stoker.envs.cluster.faults import LOAD_STREAM, SERVICE_STREAM, Faults
 from stoker.envs.cluster.fill import (
+    curves,
     fill_functions,
     fill_nodes,
     fill_row,
@@ -121,6 +122,7 @@ class State:
         self.workloads = [NOTHING] * b
         self.cold_service: list[NDArray[np.float64] | None] = [None] * b
         self.live: dict[int, tuple[NDArray[np.float64], NDArray[np.int32]]] = {}
+        self.curve: list[NDArray[np.float64] | None] = [None] * b
         self.theta: list[NDArray[np.float64] | None] = [None] * b
         self.faults: list[Faults | None] = [None] * b
         self.fault: list[Records] = [np.zeros(0, FAULT)] * b
@@ -152,6 +154,8 @@ class State:
         fill_functions(self.fn[k], cluster)
         fill_nodes(self, k, cluster)
         fill_row(row, cluster, self.gpu[k], self.node[k])
+        curve = self.curve[k] = curves(cluster)
+        row["curve_n"] = 0 if curve is None else curve.shape[1]
         row["horizon"] = workload.horizon_s
         if self.slowed.shape[1] == 0 and any(gpu.slows for gpu in cluster.gpus):
             self.slowed = np.zeros(self.heap.shape, SLOWED)
@@ -227,6 +231,7 @@ class State:
         row["function"] = self._keep(k, function, np.int32)
         row["service"] = self._keep(k, workload.service_s, np.float64)
         row["cold_service"] = self._keep(k, self.cold_service[k], np.float64)
+        row["curve"] = self._keep(k, self.curve[k], np.float64)
         row["theta"] = self._keep(k, self.theta[k], np.float64)
         if self.lanes is not None:
             self.lanes.point(k, row)

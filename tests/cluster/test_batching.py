@@ -13,7 +13,7 @@ from by_hand import order, workload
 from stoker.envs.cluster.decision import Decision
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.simulation import Simulation
-from stoker.envs.cluster.spec import Cluster, Function, Gpu, Node, Rules
+from stoker.envs.cluster.spec import Cluster, Function, Gpu, Node, Rules, Service
 from stoker.envs.workload.workload import Workload
 
 
@@ -42,6 +42,24 @@ def test_what_waits_for_a_load_runs_as_one_batch_of_alpha_plus_beta_a_request() 
     sim = run([model(beta_s=0.5, max_batch=4)], [(0.0, 0), (0.2, 0), (0.4, 0)])
     assert starts(sim) == [1.0, 1.0, 1.0]
     assert sim.result().outcome.finish_s.tolist() == [4.5, 4.5, 4.5]  # 1 + 2 + 3 * 0.5
+
+
+def test_a_batch_takes_what_was_measured_of_its_size_where_there_is_such_a_figure() -> None:
+    measured = model(beta_s=0.5, max_batch=3, batch_s=(2.5, 6.0, 6.25))
+    line = model("b", beta_s=0.5, max_batch=4)
+    calls = [(0.0, 0), (0.2, 0), (0.4, 1), (0.6, 1), (20.0, 0), (40.0, 0), (40.0, 0), (40.0, 0)]
+    sim = run([measured, line], calls)
+    # Two of a: 1 + 6; two of b: 1.4 + 2 + 2 * 0.5; one of a in 2.5; one, and then two in 6.
+    assert sim.result().outcome.finish_s.tolist() == [7.0, 7.0, 4.4, 4.4, 22.5, 42.5, 48.5, 48.5]
+
+
+@pytest.mark.parametrize("times", [(1.0,), (1.0, 0.5), (1.0, math.inf), (-1.0, 1.0)])
+def test_measured_batch_times_that_cannot_be_are_refused(times: tuple[float, ...]) -> None:
+    with pytest.raises(SpecError, match=r"function\[a\]\.batch_s"):
+        model(max_batch=2, batch_s=times)
+    service = (Service("gpu", 1.0),)
+    with pytest.raises(SpecError, match="services"):
+        model(max_batch=2, batch_s=(1.0, 2.0), services=service)
 
 
 def test_a_batch_takes_as_long_as_its_longest_request_where_requests_have_times_of_their_own() -> (
