@@ -68,7 +68,7 @@ def show(profile: Mapping[str, Any]) -> None:
             entry["load_s"]["disk"]["p50"],
             entry["load_s"]["host"]["p50"],
             entry["order_s"]["p50"],
-            entry["alpha_s"] + entry["beta_s"],
+            entry["batch_s"][1],
             entry["beta_s"],
         )
         size = number(entry["weights_bytes"] / 1e6)

@@ -239,11 +239,11 @@ class Demo:
         cluster = deployed.cluster(served, whole, self.size.replay_ratio)
         part = whole.window(0.0, min(self.size.replay_s, whole.horizon_s))
         about = f"{part.horizon_s:.0f} s of held-out traffic ({len(part):,} requests)"
-        out = []
+        out, noise = [], deployed.noise(self.seed)
         with self.stages.stage("replay", f"{about}, under {', '.join(makers)}"), bars() as progress:
             for name, make in makers.items():
                 tell = lambda what, done, name=name: progress(name, done)  # noqa: E731
-                out.append(compare(name, make, cluster, part, served, progress=tell))
+                out.append(compare(name, make, cluster, part, served, noise=noise, progress=tell))
         return out
 
 

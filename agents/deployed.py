@@ -21,11 +21,12 @@ from stoker.baselines import search, spaces
 from stoker.baselines.registry import POLICIES
 from stoker.baselines.search import TRACED_BIN_S
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.faults import Faults
 from stoker.envs.cluster.spec import GIB, Cluster, Function, Objective
 from stoker.envs.workload import Workload, footprint_gib
 from stoker.envs.workload.scale import FOOTPRINT_TTL_S
 from stoker.runtime.catalog import Deployment, Model
-from stoker.runtime.profile import link_gib_s, profile_cluster, profile_function
+from stoker.runtime.profile import link_gib_s, profile_cluster, profile_function, residual_factors
 
 TYPICAL_LOAD_S = 4.0
 """Start-up of a model of 8 GiB on a GPU: the scale of `to_gpu.lognormal`."""
@@ -34,6 +35,8 @@ USD_GIB_H = 3.431 / 80.0
 """An A100's price by memory."""
 SLO_SLACK_S = 5.0
 """At the traced speed: a request is in time within its service time and this."""
+PREDICTIONS = 8
+"""Simulated runs, each with noise of its own, that a prediction is the mean of."""
 OBJECTIVE = Objective(wait_usd_s=0.01, load_usd_s=0.0025)
 
 
@@ -86,6 +89,14 @@ class Deployed:
         """Price of device memory, such that the mean model costs what 8 GiB of an A100 do."""
         mean_gib = float(np.mean([f.device_gib for f in self.templates]))
         return USD_GIB_H * TYPICAL_GIB / mean_gib
+
+    def noise(self, seed: int) -> list[Faults]:
+        """Loads and batches that spread as they did when they were measured, over and over."""
+        loads, batches = residual_factors(self.profile)
+        return [
+            Faults(load_factors=loads, service_factors=batches, seed=seed + k)
+            for k in range(PREDICTIONS)
+        ]
 
     def draw(self, names: Sequence[str], rng: np.random.Generator) -> tuple[Deployment, ...]:
         """Serve each name by one of the models: equal shares, in random order."""

@@ -75,16 +75,17 @@ def main(cfg: DictConfig) -> None:
         f"{work.horizon_s:.0f} s; {1024.0 * cluster.device_gib:.0f} MiB of device memory"
     )
     name = "learned" if bundle else type(policy).__name__
-    make = _maker(cfg, deployed)
+    make, noise = _maker(cfg, deployed), deployed.noise(cfg.seed)
     with bars() as progress:
         row = compare(
-            name, make, cluster, work, served, serving=serving_of(cfg, deployed.compression),
+            name, make, cluster, work, served, noise=noise,
+            serving=serving_of(cfg, deployed.compression),
             device=device, seed=cfg.seed, progress=progress,
         )  # fmt: skip
         rest = [
             compare(
                 other, maker(on_clock(node, deployed.compression)), cluster, work, served,
-                device=device, seed=cfg.seed, progress=progress,
+                noise=noise, device=device, seed=cfg.seed, progress=progress,
             )
             for other, node in others.items()
         ]  # fmt: skip

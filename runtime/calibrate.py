@@ -23,6 +23,7 @@ from stoker.runtime.backend import TorchBackend
 from stoker.runtime.catalog import Deployment, Model, ModelError
 from stoker.runtime.digits import sample_payload
 from stoker.runtime.messages import Reply
+from stoker.runtime.probe import REST_S, Probed, probe
 from stoker.runtime.profile import FORMAT, QUANTILES
 
 BATCHES = (1, 2, 4, 8)
@@ -31,8 +32,8 @@ PASSES = 7
 """Repetitions of each load and batch; medians are fitted, all of them make the residuals."""
 CURVES_S = 20.0
 """Time for all batch curves, after which no further pass is begun."""
-REST_S = 0.005
-"""Rest before each batch: requests seldom find caches as warm as a tight loop does."""
+REQUESTS = 6
+"""Requests through a controller to each model a pass, cold ones and as many warm ones."""
 COPY_BYTES = 64 * 2**20
 
 Progress = Callable[[str, float], None]
@@ -90,9 +91,9 @@ class _Run:
         self.progress = progress
         self.load_average = os.getloadavg()[0]
         deployments = [Deployment(m.name, m) for m in models]
-        room = sum(aligned(d.device_bytes) for d in deployments)
+        self.room = sum(aligned(d.device_bytes) for d in deployments)
         host = max(aligned(m.data_bytes) for m in models)
-        self.backend = TorchBackend(deployments, [room], host, device, 1, cold_disk)
+        self.backend = TorchBackend(deployments, [self.room], host, device, 1, cold_disk)
 
     def _tell(self, what: str, done: float) -> None:
         if self.progress is not None:
@@ -103,17 +104,15 @@ class _Run:
         await self.backend.start()
         try:
             restart_s = await self._restart()
-            steps = len(self.models) + 2
-            loads, orders = [], []
+            host_s = []
             for fn, model in enumerate(self.models):
-                self._tell(f"loads of {model.name}", (fn + 1) / steps)
-                taken, ways = await self._loads(fn)
-                loads.append(taken)
-                orders.append(ways)
-            self._tell("batches", (steps - 1) / steps)
-            first, times = await self._curves(orders)
+                self._tell(f"loads of {model.name}", 0.2 * fn / len(self.models))
+                host_s.append(await self._host_loads(fn))
+            self._tell("batches", 0.2)
+            first, times = await self._curves()
+            probed = await self._probe()
             entries = {
-                model.name: _entry(model, loads[fn], orders[fn], first[fn], times[fn])
+                model.name: _entry(model, host_s[fn], first[fn], times[fn], probed[fn])
                 for fn, model in enumerate(self.models)
             }
         finally:
@@ -149,25 +148,18 @@ class _Run:
             await worker.order("ping")
         return float(np.median(worker.start_s[1:]))
 
-    async def _loads(self, fn: int) -> tuple[dict[str, list[float]], list[float]]:
-        """Load again and again from each tier; also the time that an order spends on its way."""
-        loads: dict[str, list[float]] = {"disk": [], "host": []}
-        orders = []
+    async def _host_loads(self, fn: int) -> list[float]:
+        """Load again and again from host memory."""
+        values = []
         await self.backend.load(0, 0, fn, "disk")
         await self.backend.drop(0, 0, True)
-        for tier, values in loads.items():
-            for _ in range(self.passes):
-                began = time.perf_counter()
-                reply = await self.backend.load(0, 0, fn, tier)
-                orders.append(time.perf_counter() - began - reply.seconds)
-                values.append(reply.seconds)
-                await self.backend.drop(0, 0, False)
+        for _ in range(self.passes):
+            values.append((await self.backend.load(0, 0, fn, "host")).seconds)
+            await self.backend.drop(0, 0, False)
         self.backend.drop_host(fn)
-        return loads, orders
+        return values
 
-    async def _curves(
-        self, orders: list[list[float]]
-    ) -> tuple[list[float], list[dict[int, list[float]]]]:
+    async def _curves(self) -> tuple[list[float], list[dict[int, list[float]]]]:
         """Serve batches of each model and size in a random order, all models loaded."""
         first = []
         for fn in range(len(self.models)):
@@ -179,14 +171,20 @@ class _Run:
         for done in range(self.passes):
             for at in self.rng.permutation(len(pairs)):
                 fn, size = pairs[at]
-                await asyncio.sleep(REST_S)
-                sent = time.perf_counter()
-                reply = await self._batch(fn, size)
-                orders[fn].append(time.perf_counter() - sent - reply.seconds)
-                times[fn][size].append(reply.seconds)
+                await asyncio.sleep(self.rng.exponential(REST_S))
+                times[fn][size].append((await self._batch(fn, size)).seconds)
             if done >= 2 and time.perf_counter() - began > CURVES_S:
                 break
+        for fn in range(len(self.models)):
+            await self.backend.drop(0, fn, False)
         return first, times
+
+    async def _probe(self) -> list[Probed]:
+        passes = REQUESTS * self.passes
+        return await probe(
+            self.backend, self.room, passes, self.rng,
+            lambda done: self._tell("requests", 0.4 + 0.6 * done),
+        )  # fmt: skip
 
     async def _batch(self, fn: int, size: int) -> Reply:
         architecture = self.models[fn].architecture
@@ -196,21 +194,26 @@ class _Run:
 
 def _entry(
     model: Model,
-    loads: dict[str, list[float]],
-    orders: list[float],
+    host_s: list[float],
     first_s: float,
     times: dict[int, list[float]],
+    probed: Probed,
 ) -> dict[str, Any]:
     """Sum one model's figures up; residuals are relative to the median of their batch size."""
+    if 1 in times:
+        times = {**times, 1: times[1] + probed.batches_s}
     medians = {size: float(np.median(values)) for size, values in times.items()}
     residuals = [t / medians[size] - 1.0 for size, values in times.items() for t in values]
     alpha_s, beta_s = fit_line(np.array(list(medians)), np.array(list(medians.values())))
+    # A request that finds nothing loaded goes both ways, and its answer comes by the second.
+    order_s = float(np.median(probed.orders_s))
     return {
         "architecture": model.architecture,
         "weights_bytes": model.data_bytes,
         "device_bytes": aligned(Deployment(model.name, model).device_bytes),
-        "load_s": {tier: quantiles(values) for tier, values in loads.items()},
-        "order_s": quantiles(orders),
+        "load_s": {"disk": quantiles(probed.loads_s), "host": quantiles(host_s)},
+        "order_s": quantiles(probed.orders_s),
+        "load_order_s": quantiles([max(s - order_s, 0.0) for s in probed.load_orders_s]),
         "first_batch_s": first_s,
         "alpha_s": alpha_s,
         "beta_s": beta_s,
@@ -234,7 +237,7 @@ def fit_line(sizes: np.ndarray[Any, Any], seconds: np.ndarray[Any, Any]) -> tupl
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:
-    """Return p5, p25, p50, p75 and p95."""
+    """Return p1 to p99."""
     return {f"p{q}": float(np.percentile(values, q)) for q in QUANTILES}
 
 

@@ -19,7 +19,7 @@ from stoker.runtime.arena import aligned
 from stoker.runtime.catalog import Deployment
 
 FORMAT = "stoker-profile-1"
-QUANTILES = (5, 25, 50, 75, 95)
+QUANTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 FACTORS = 21
 """Equally spaced quantiles that noise is drawn by: the measured ones are among them."""
 _MODEL_NUMBERS = ("weights_bytes", "device_bytes", "alpha_s", "beta_s", "max_batch")
@@ -91,21 +91,23 @@ def link_gib_s(profile: Mapping[str, Any]) -> float:
 def residual_factors(profile: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Factors on start-up and service times as measured, in the form of `FaultRates`.
 
-    Quantile by quantile the mean over the models: loads from disk over their median, batches over
-    the median of their size. Below the 5 % quantile and above the 95 % one nothing is known, so the
-    factors end there.
+    Quantile by quantile, over all models: the loads' seconds from disk over their medians', so that
+    long loads count for what they are; the mean of the batches' times over the median of their
+    size. Below the 1 % quantile and above the 99 % one nothing is known, so the factors end there.
     """
     loads, batches = [], []
     for name, entry in profile["models"].items():
         disk, residual = entry["load_s"]["disk"], entry.get("residual", {})
         for q in QUANTILES:
             if f"p{q}" not in disk or f"p{q}" not in residual:
-                accepted = "p5 to p95 of load_s.disk and of residual"
+                accepted = "p1 to p99 of load_s.disk and of residual"
                 raise SpecError(f"profile: models.{name}: p{q}", None, accepted)
-        loads.append([disk[f"p{q}"] / max(disk["p50"], 1e-9) for q in QUANTILES])
+        loads.append([disk[f"p{q}"] for q in QUANTILES])
         batches.append([1.0 + residual[f"p{q}"] for q in QUANTILES])
     known, levels = np.array(QUANTILES) / 100.0, np.linspace(0.0, 1.0, FACTORS)
-    each = [np.interp(levels, known, np.mean(table, axis=0)) for table in (loads, batches)]
+    whole = np.sum(loads, axis=0)
+    relative = whole / max(float(whole[QUANTILES.index(50)]), 1e-9)
+    each = [np.interp(levels, known, found) for found in (relative, np.mean(batches, axis=0))]
     return tuple(each[0].tolist()), tuple(each[1].tolist())
 
 
@@ -115,21 +117,35 @@ def profile_function(
     """Make a function of one model's figures, so that the simulated loads take what was measured.
 
     A load from host memory is the way of the order, a fixed part and the bytes over the device's
-    link; what a load from disk takes longer is the function's own disk rate.
+    link; one from disk the same way and part, and the bytes at the function's own disk rate, in one
+    go: a worker's copies follow each other.
     """
     weights_gib = entry["weights_bytes"] / GIB
     disk_s, host_s = entry["load_s"]["disk"]["p50"], entry["load_s"]["host"]["p50"]
     order_s = entry["order_s"]["p50"]
+    load_order_s = entry.get("load_order_s", entry["order_s"])["p50"]
+    fixed_s = min(max(host_s - weights_gib / pcie_gib_s, 0.0), disk_s)
     figures: dict[str, Any] = {
         "weights_gib": weights_gib,
         "device_gib": entry["device_bytes"] / GIB,
-        "runtime_s": max(host_s - weights_gib / pcie_gib_s, 0.0) + order_s,
-        "load_gib_s": weights_gib / max(disk_s - host_s, 1e-6),
+        "runtime_s": fixed_s + load_order_s,
+        "load_gib_s": weights_gib / max(disk_s - fixed_s, 1e-6),
         "alpha_s": entry["alpha_s"] + order_s,
         "beta_s": entry["beta_s"],
+        "batch_s": _curve(entry, order_s),
         "max_batch": int(entry["max_batch"]),
     }
     return Function(name=name, **{**figures, **changes})
+
+
+def _curve(entry: Mapping[str, Any], order_s: float) -> tuple[float, ...]:
+    """Times of batches of 1, 2, ...: as measured, linear between, none below a smaller batch's."""
+    measured = entry.get("batch_s", {})
+    if not measured:
+        return ()
+    sizes = sorted(measured)
+    times = np.interp(range(1, sizes[-1] + 1), sizes, [measured[size] for size in sizes])
+    return tuple((np.maximum.accumulate(times) + order_s).tolist())
 
 
 def _joined(deployment: Deployment, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,6 +159,7 @@ def _joined(deployment: Deployment, entry: Mapping[str, Any]) -> dict[str, Any]:
         "concurrency": deployment.generation.max_batch,
         "alpha_s": entry["alpha_s"] + entry["order_s"]["p50"] + entry["beta_s"],
         "beta_s": 0.0,
+        "batch_s": (),
     }
 
 
@@ -197,6 +214,7 @@ def profile_cluster(
         host_price_usd_gib_h=host_price_usd_gib_h,
         disk=Link(math.inf, "fifo", len(gpus)),
         pcie=Link(pcie_gib_s, "fifo", 1),
+        loading="pipelined",
     )
     return Cluster(
         node,

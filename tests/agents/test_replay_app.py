@@ -72,12 +72,14 @@ def test_a_replay_sets_the_prediction_beside_the_measurement(
     words = (f"runtime.models={models}", f"profile={profile}", f"hydra.run.dir={tmp_path}/out")
     done = stoker("replay", who, *words, *(SHORT[:2] if learned else SHORT))
     assert done.returncode == 0, done.stderr
-    assert "predicted" in done.stdout
+    assert "predicted" in done.stdout and "off by" in done.stdout
     facts = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert facts["policy"] == ("learned" if learned else "FaasCache")
     assert facts["compression"] == pytest.approx(800.0) and facts["errors"] == {}
     assert facts["real"]["requests"] == facts["predicted"]["requests"] > 10
     assert (facts["real"]["decisions"] > 1) == learned
+    ratio = facts["real"]["p95_s"] / facts["predicted"]["p95_s"]
+    assert facts["off"]["p95_s"] == pytest.approx(ratio - 1.0)
     from pyarrow import parquet
 
     lived = parquet.read_table(tmp_path / "out" / "requests.parquet")

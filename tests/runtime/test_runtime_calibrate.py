@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,15 @@ from small_models import CNN, GPT, MakeModel
 
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.faults import FaultRates, draw
+from stoker.envs.cluster.simulation import simulate
 from stoker.envs.cluster.spec import Cluster, Function, Gpu, Node
+from stoker.envs.workload import Workload
+from stoker.runtime.arena import aligned
+from stoker.runtime.backend import TorchBackend
 from stoker.runtime.calibrate import calibrate, fit_line
 from stoker.runtime.catalog import ModelError, deploy
+from stoker.runtime.keep_all import KeepAll
+from stoker.runtime.probe import Probed, probe
 from stoker.runtime.profile import (
     FORMAT,
     check_profile,
@@ -51,14 +58,32 @@ def test_a_measured_profile_makes_a_cluster_and_survives_yaml(
     for fn, name in ((0, "gpt"), (1, "cnn")):
         entry = profile["models"][name]
         for tier in ("disk", "host"):
-            measured = entry["load_s"][tier]["p50"] + entry["order_s"]["p50"]
+            measured = entry["load_s"][tier]["p50"] + entry["load_order_s"]["p50"]
             # A busy machine may copy more slowly than it loads: then the copy is the limit.
             copied = entry["weights_bytes"] / 2**30 / profile["copy_gib_s"]
-            limited = copied > entry["load_s"]["host"]["p50"]
+            limited = copied > min(load["p50"] for load in entry["load_s"].values())
             if not limited and (tier == "host" or measured > entry["load_s"]["host"]["p50"]):
                 assert cluster.load_s(fn, tier) == pytest.approx(measured, rel=0.01)
     assert cluster.node.gpus[0].sharing == "exclusive"
     assert profile["process"]["start_s"] < profile["process"]["first_start_s"] + 1.0
+
+
+def test_a_probe_asks_each_function_cold_and_then_warm(make_model: MakeModel) -> None:
+    models = [make_model("gpt", GPT), make_model("cnn", CNN)]
+    room = sum(aligned(m.data_bytes) for m in models)
+    told: list[float] = []
+
+    async def ask() -> list[Probed]:
+        backend = TorchBackend(deploy(models, 2), [room])
+        await backend.start()
+        return await probe(backend, room, 3, np.random.default_rng(0), told.append)
+
+    for found in asyncio.run(ask()):
+        # Three cold requests, and the first of the four that leave it loaded.
+        assert len(found.loads_s) == len(found.load_orders_s) == 4
+        assert len(found.batches_s) == len(found.orders_s) == 3
+        assert min(found.load_orders_s) > 0.0 and min(found.orders_s) > 0.0
+    assert told == sorted(told) and told[-1] == 1.0
 
 
 def test_a_cluster_takes_the_figures_of_its_profile(make_model: MakeModel) -> None:
@@ -68,9 +93,31 @@ def test_a_cluster_takes_the_figures_of_its_profile(make_model: MakeModel) -> No
     assert cluster.node.pcie.gib_s == pytest.approx(0.125 / 0.020)
     assert cluster.load_s(0, "host") == pytest.approx(0.021)
     assert cluster.load_s(0, "disk") == pytest.approx(0.146)
-    assert f.load_gib_s == pytest.approx(1.0)
+    assert f.load_gib_s == pytest.approx(0.125 / 0.145)
     assert (f.alpha_s, f.beta_s, f.max_batch) == (pytest.approx(0.011), 0.002, 8)
-    assert cluster.profile == "by hand"
+    assert cluster.profile == "by hand" and f.batch_s == ()
+
+
+def test_an_order_to_load_and_batches_of_each_size_take_what_was_measured(
+    make_model: MakeModel,
+) -> None:
+    curve = {1: 0.012, 2: 0.016, 4: 0.015, 8: 0.023}
+    entry = {**ENTRY, "load_order_s": {"p50": 0.004}, "batch_s": curve}
+    profile = {**PROFILE, "models": {"m": entry}}
+    cluster = profile_cluster(profile, deploy([make_model("m")], 1), device_bytes=[2**28])
+    assert cluster.load_s(0, "disk") == pytest.approx(0.149)
+    # A millisecond of way; 3 and 5 to 7 lie between their neighbours, 3 and 4 not below 2.
+    expected = (0.013, 0.017, 0.017, 0.017, 0.018, 0.020, 0.022, 0.024)
+    assert cluster.functions[0].batch_s == pytest.approx(expected)
+
+
+def test_loads_of_a_device_follow_each_other(make_model: MakeModel) -> None:
+    served = deploy([make_model("m")], 2)
+    cluster = profile_cluster(PROFILE, served, device_bytes=[2**29])
+    work = Workload(np.array([0.0, 0.0]), np.array([0, 1]), ("m-0", "m-1"), 1.0)
+    (result,) = simulate(cluster, work, KeepAll())
+    # Both orders are out at 1 ms; 145 ms of disk each, then 1 + 10 + 2 ms of a batch.
+    assert result.outcome.finish_s == pytest.approx([0.159, 0.304])
 
 
 def test_a_function_without_figures_is_named(make_model: MakeModel) -> None:
@@ -119,22 +166,28 @@ def test_calibration_without_models_is_refused() -> None:
 
 
 def test_residuals_become_factors_on_start_up_and_service_times() -> None:
-    steady = {f"p{q}": 2.0 for q in (5, 25, 50, 75, 95)}
-    spread = {"p5": 3.0, "p25": 3.5, "p50": 4.0, "p75": 6.0, "p95": 8.0}
-    none = dict.fromkeys(steady, 0.0)
-    noisy = {"p5": -0.2, "p25": -0.1, "p50": 0.0, "p75": 0.2, "p95": 0.6}
+    levels = (1, 5, 10, 25, 50, 75, 90, 95, 99)
+
+    def by_level(*values: float) -> dict[str, float]:
+        return {f"p{q}": value for q, value in zip(levels, values, strict=True)}
+
+    steady, none = by_level(*[2.0] * 9), by_level(*[0.0] * 9)
+    spread = by_level(2.0, 3.0, 3.2, 3.5, 4.0, 6.0, 7.0, 8.0, 16.0)
+    noisy = by_level(-0.3, -0.2, -0.15, -0.1, 0.0, 0.2, 0.4, 0.6, 1.0)
     models: dict[str, Any] = {
         "a": {"load_s": {"disk": steady}, "residual": none},
         "b": {"load_s": {"disk": spread}, "residual": noisy},
     }
     loads, batches = residual_factors({"models": models})
     assert (len(loads), len(batches)) == (21, 21)
-    # Means of 1 and of 3/4, 3.5/4, 1, 6/4, 8/4; of 1 and of 0.8, 0.9, 1, 1.2, 1.6.
+    # Loads: 4, 5, 5.2, 5.5, 6, 8, 9, 10, 18 s over 6 s. Batches: means of 1 and of 0.8, 0.9, ...
     assert [loads[k] for k in (0, 1, 5, 10, 15, 19, 20)] == pytest.approx(
-        [0.875, 0.875, 0.9375, 1.0, 1.25, 1.5, 1.5]
+        [4 / 6, 5 / 6, 5.5 / 6, 1.0, 8 / 6, 10 / 6, 3.0]
     )
-    assert [batches[k] for k in (1, 5, 10, 15, 19)] == pytest.approx([0.9, 0.95, 1.0, 1.1, 1.3])
-    assert loads[3] == pytest.approx((0.875 + 0.9375) / 2)  # 15 %, between 5 % and 25 %
+    assert [batches[k] for k in (1, 5, 10, 15, 19, 20)] == pytest.approx(
+        [0.9, 0.95, 1.0, 1.1, 1.3, 1.5]
+    )
+    assert loads[3] == pytest.approx((5.2 + 0.3 / 3.0) / 6)  # 15 %, between 10 % and 25 %
     rates = FaultRates(load_factors=loads, service_factors=batches)
     cluster = Cluster(Node((Gpu(1.0),)), (Function("a", 1.0, 1.0),))
     drawn = draw(np.random.default_rng(0), cluster, 60.0, rates)
