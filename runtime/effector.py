@@ -69,10 +69,8 @@ class Effector:
                 self._load(effect)
             case Run():
                 self._run(effect)
-            case Drop(instance=instance, gpu=gpu, to_host=to_host):
-                self._instances.pop(instance, None)
-                self.statistics.counts["drops"] += 1
-                self.backend.drop(gpu, instance, to_host).add_done_callback(self._settled)
+            case Drop():
+                self._drop(effect)
             case FetchHost():
                 future = self.backend.fetch_host(effect.fn)
                 future.add_done_callback(lambda done: self._fetched(effect, done))
@@ -85,6 +83,13 @@ class Effector:
                 self._open.fail(number, self._reasons.get(fn, "its instance failed"))
             case Reject(request=number):
                 self._open.fail(number, "refused by the policy", "rejected")
+
+    def _drop(self, effect: Drop) -> None:
+        if self._instances.pop(effect.instance, None) is None:
+            return  # it was lost while the planner thought of dropping it
+        self.statistics.counts["drops"] += 1
+        future = self.backend.drop(effect.gpu, effect.instance, effect.to_host)
+        future.add_done_callback(self._settled)
 
     def _fetched(self, effect: FetchHost, done: asyncio.Future[Reply]) -> None:
         if done.cancelled() or self.closed:
@@ -116,20 +121,19 @@ class Effector:
         if error is not None:
             self.statistics.counts["load_errors"] += 1
             self._backoff.failed(effect.fn, self.clock.now())
-            self._give_up(effect.instance, str(error))
+            self._give_up(str(error), effect.instance)
             return
         self._backoff.succeeded(effect.fn)
         self.statistics.counts[f"loads_{effect.source}"] += 1
         self.statistics.load_s[effect.source].append(done.result().seconds)
         self._tell(self.planner.ready, effect.instance)
 
-    def _give_up(self, instance: int, reason: str) -> None:
-        """Tell the planner that an instance is gone; who waited for it fails."""
-        load = self._instances.pop(instance)
-        self._reasons[load.fn] = reason
-        for head in [h for h, run in self._running.items() if run.instance == instance]:
-            del self._running[head]
-        self._tell(self.planner.failed, instance)
+    def _give_up(self, reason: str, *instances: int) -> None:
+        """Tell the planner what is gone, all at once; who waited for it fails."""
+        for instance in instances:
+            self._reasons[self._instances.pop(instance).fn] = reason
+        self._running = {h: r for h, r in self._running.items() if r.instance not in instances}
+        self._tell(self.planner.failed, *instances)
 
     def _run(self, effect: Run) -> None:
         payloads = self._open.begin(effect.requests)
@@ -159,7 +163,7 @@ class Effector:
             self.statistics.counts["batch_errors"] += 1
             self._open.fail(effect.requests[0], str(error))
         else:
-            self._give_up(effect.instance, str(error))
+            self._give_up(str(error), effect.instance)
             return
         self._over(effect)
 
@@ -195,12 +199,10 @@ class Effector:
 
     def lost(self, gpu: int, instances: list[int]) -> None:
         """A device's worker died: what was in flight fails, and the planner starts afresh."""
-        busy = {run.instance for run in self._running.values()}
-        # Busy ones last: while they hold the device, the planner starts nothing on the others.
-        for instance in sorted(instances, key=lambda instance: instance in busy):
-            if instance in self._instances:
-                self.statistics.counts["lost_instances"] += 1
-                self._give_up(instance, f"the worker of device {gpu} died")
+        known = [instance for instance in instances if instance in self._instances]
+        if known:
+            self.statistics.counts["lost_instances"] += len(known)
+            self._give_up(f"the worker of device {gpu} died", *known)
 
     def _settled(self, done: asyncio.Future[Reply]) -> None:
         """Count an order that nobody waits for, if it failed."""

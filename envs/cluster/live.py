@@ -21,12 +21,12 @@ from stoker.envs.cluster.decision import Capabilities, Decision, IdlePlan, Snaps
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.idle import act_rows, observe_rows
 from stoker.envs.cluster.live_check import check_live
-from stoker.envs.cluster.live_effects import Effect, Reject, Run, SetTokenBudget, decode
+from stoker.envs.cluster.live_effects import Drop, Effect, Reject, Run, SetTokenBudget, decode
 from stoker.envs.cluster.live_entries import (
     arrive_one,
     cancel_one,
     completed_one,
-    failed_one,
+    failed_at_once,
     ready_one,
 )
 from stoker.envs.cluster.live_requests import LiveRequests
@@ -36,13 +36,7 @@ from stoker.envs.cluster.policy_like import BatchedLike, PolicyLike
 from stoker.envs.cluster.recollection import Memory, recall, remember
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Rules
-from stoker.envs.cluster.tables import (
-    EFFECT,
-    FETCHING,
-    FREE,
-    NONE,
-    STARTING,
-)
+from stoker.envs.cluster.tables import EFFECT, FETCHING, FREE, NONE, READY, STARTING
 from stoker.envs.workload.workload import Workload
 
 EFFECT_BUFFER = 65536
@@ -181,19 +175,30 @@ class LiveEngine:
         """Take over what an engine remembered; it stopped `away_s` before this one's time 0."""
         recall(self._state, self._state.workloads[0].names, memory, away_s)
 
-    def failed(self, t: float, instance: int) -> None:
-        """A load failed or the worker died: the requests of `instance` fail with it.
+    def failed(self, t: float, *instances: int) -> None:
+        """Loads failed or a worker died: the requests of these instances fail with them.
 
-        Orders to it that have not been fetched yet are void.
+        What is lost at once is told at once: nothing is planned on what has gone too. Orders to it
+        that have not been fetched yet are void.
         """
         self._catch_up(t)
-        if self._state.inst[0, instance]["state"] == FREE:
-            return
         self._collect()
-        self._orders = [o for o in self._orders if getattr(o, "instance", None) != instance]
-        heads = [(batch[0], len(batch)) for batch in self._inflight.pop(instance, [])]
-        batches = np.array(heads, np.int64).reshape(-1, 2)
-        failed_one(self._state.rows, instance, batches, t)
+        # One that a timer took down just now has left its number, which may be another's by now.
+        left = {order.instance for order in self._orders if isinstance(order, Drop)}
+        table = self._state.inst[0]
+        gone = [i for i in instances if i not in left and table[i]["state"] != FREE]
+        if not gone:
+            return
+        self._orders = [o for o in self._orders if getattr(o, "instance", None) not in gone]
+        batches = [(i, b[0], len(b)) for i in gone for b in self._inflight.pop(i, [])]
+        lost = table[gone]
+        failed_at_once(
+            self._state.rows,
+            np.array(gone, np.int64),
+            np.unique(lost["gpu"][lost["state"] == READY]).astype(np.int64),
+            np.array(batches, np.int64).reshape(-1, 3),
+            t,
+        )
         self._decide()
 
     def advance(self, t: float) -> None:

@@ -22,7 +22,7 @@ PLACES = 2
 class RoughBackend(TimedBackend):
     """Durations drawn at random; loads and batches that fail; devices that die.
 
-    Keeps its own ledger of what it holds, in instances a device.
+    Keeps its own ledger of what it holds: of which function each instance of a device is.
     """
 
     def __init__(self, clock: VirtualClock, rng: np.random.Generator, roughness: float) -> None:
@@ -40,11 +40,12 @@ class RoughBackend(TimedBackend):
         return future
 
     def load(self, gpu: int, instance: int, fn: int, source: str) -> asyncio.Future[Reply]:
+        assert instance not in self.on[gpu], "what is loaded is not there yet"
         self.on[gpu][instance] = fn
         self.most = max(self.most, *(len(device) for device in self.on))
         if self.rng.random() < self.roughness:
             future = self._soon(gpu, 1.0, OrderFailed("no such weights"))
-            future.add_done_callback(lambda done: self.on[gpu].pop(instance, None))
+            future.add_done_callback(lambda done: self._not_loaded(gpu, instance, done))
             return future
         if source == "host":
             assert fn in self.host, "what is loaded from the host is there"
@@ -53,6 +54,11 @@ class RoughBackend(TimedBackend):
             future.add_done_callback(lambda done: self._use_up(fn, done))
             return future
         return self._soon(gpu, 3.0 + fn, None)
+
+    def _not_loaded(self, gpu: int, instance: int, done: asyncio.Future[Reply]) -> None:
+        """After a death the number may be another's."""
+        if isinstance(done.exception(), OrderFailed):
+            del self.on[gpu][instance]
 
     def _use_up(self, fn: int, done: asyncio.Future[Reply]) -> None:
         """The last load that reads a copy uses it up, as on the torch backend."""
