@@ -20,7 +20,7 @@ from stoker.envs.cluster.live_effects import (
 )
 from stoker.runtime.backend import Backend
 from stoker.runtime.clock import Backoff, Clock
-from stoker.runtime.messages import Reply
+from stoker.runtime.messages import WITHDRAWN, Reply
 from stoker.runtime.planner import Planner
 from stoker.runtime.process import OrderFailed, WorkerDied
 from stoker.runtime.requests import OpenRequests, Statistics
@@ -160,7 +160,8 @@ class Effector:
         if error is None:
             self._deliver(effect.requests, start_s, done.result())
         elif isinstance(error, OrderFailed):
-            self.statistics.counts["batch_errors"] += 1
+            if str(error) != WITHDRAWN:
+                self.statistics.counts["batch_errors"] += 1
             self._open.fail(effect.requests[0], str(error))
         else:
             self._give_up(str(error), effect.instance)
