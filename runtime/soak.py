@@ -30,11 +30,11 @@ from stoker.runtime.catalog import Deployment
 from stoker.runtime.clock import RealClock
 from stoker.runtime.controller import Controller
 from stoker.runtime.controller_settings import ControllerSettings
-from stoker.runtime.digits import sample_payload
 from stoker.runtime.guard import Guard
 from stoker.runtime.guard_settings import GuardSettings
 from stoker.runtime.mishaps import MISHAPS, Erratic, Scene
 from stoker.runtime.models import load_reference
+from stoker.runtime.payloads import sample_payload
 from stoker.runtime.planner import warm_up
 from stoker.runtime.requests import Answer, RequestFailed
 
@@ -255,9 +255,7 @@ def _references(
     deployments: Sequence[Deployment], rng: np.random.Generator
 ) -> tuple[list[list[Any]], list[list[Any]]]:
     """Draw payloads of every function, and what its model says to each alone."""
-    payloads = [
-        [sample_payload(d.model.architecture, rng) for _ in range(PAYLOADS)] for d in deployments
-    ]
+    payloads = [[sample_payload(d.model, rng) for _ in range(PAYLOADS)] for d in deployments]
     binders = [load_reference(d.model) for d in deployments]
     expected = [
         [binder.answer([payload])[0] for payload in mine]

@@ -22,9 +22,9 @@ from stoker.runtime.catalog import deploy
 from stoker.runtime.clock import RealClock
 from stoker.runtime.controller import Controller
 from stoker.runtime.device import Device
-from stoker.runtime.digits import sample_payload
 from stoker.runtime.guard import Guard
 from stoker.runtime.messages import WorkerSpec
+from stoker.runtime.payloads import sample_payload
 from stoker.runtime.process import OrderFailed
 from stoker.runtime.soak import own_bytes
 
@@ -52,7 +52,7 @@ def test_a_worker_that_dies_full_of_instances_leaves_books_that_agree(
     cluster = made_for(served, room, 0)
 
     rng = np.random.default_rng(0)
-    payloads = [sample_payload(d.model.architecture, rng) for d in served]
+    payloads = [sample_payload(d.model, rng) for d in served]
 
     async def main() -> tuple[Controller, list[str], int]:
         real = TorchBackend(served, [room])
