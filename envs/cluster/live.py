@@ -189,6 +189,8 @@ class LiveEngine:
         gone = [i for i in instances if i not in left and table[i]["state"] != FREE]
         if not gone:
             return
+        # Those that start up first: who waits fails with the last one, but not with one of several.
+        gone.sort(key=lambda i: bool(table[i]["state"] == READY))
         self._orders = [o for o in self._orders if getattr(o, "instance", None) not in gone]
         batches = [(i, b[0], len(b)) for i in gone for b in self._inflight.pop(i, [])]
         lost = table[gone]

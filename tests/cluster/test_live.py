@@ -187,6 +187,21 @@ def test_a_device_that_dies_is_empty_before_anything_is_planned_on_it() -> None:
     assert live.snapshot().free_gib.tolist() == [[2.0]]
 
 
+def test_who_waits_beside_a_batch_that_dies_is_served_by_what_comes_next() -> None:
+    live = engine(max_batch=1)
+    running = live.arrive(0.0, 0)
+    (ready,) = live.effects()
+    live.ready(1.0, ready.instance)
+    waiting = live.arrive(1.5, 0)
+    _, starting = live.effects()
+    assert isinstance(starting, Load)
+    live.failed(1.7, ready.instance, starting.instance)
+    rejected, again = live.effects()
+    assert rejected == Reject(running, True) and isinstance(again, Load)
+    live.ready(2.7, again.instance)
+    assert live.effects() == [Run(again.instance, 0, 0, (waiting,))]
+
+
 def test_an_instance_may_fail_before_its_orders_were_fetched() -> None:
     live = engine()
     q = live.arrive(0.0, 0)
