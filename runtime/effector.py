@@ -69,8 +69,10 @@ class Effector:
                 self._load(effect)
             case Run():
                 self._run(effect)
-            case Drop():
-                self._drop(effect)
+            case Drop(instance=instance, gpu=gpu, to_host=to_host):
+                self._instances.pop(instance, None)
+                self.statistics.counts["drops"] += 1
+                self.backend.drop(gpu, instance, to_host).add_done_callback(self._settled)
             case FetchHost():
                 future = self.backend.fetch_host(effect.fn)
                 future.add_done_callback(lambda done: self._fetched(effect, done))
@@ -83,13 +85,6 @@ class Effector:
                 self._open.fail(number, self._reasons.get(fn, "its instance failed"))
             case Reject(request=number):
                 self._open.fail(number, "refused by the policy", "rejected")
-
-    def _drop(self, effect: Drop) -> None:
-        if self._instances.pop(effect.instance, None) is None:
-            return  # it was lost while the planner thought of dropping it
-        self.statistics.counts["drops"] += 1
-        future = self.backend.drop(effect.gpu, effect.instance, effect.to_host)
-        future.add_done_callback(self._settled)
 
     def _fetched(self, effect: FetchHost, done: asyncio.Future[Reply]) -> None:
         if done.cancelled() or self.closed:

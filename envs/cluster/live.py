@@ -21,7 +21,7 @@ from stoker.envs.cluster.decision import Capabilities, Decision, IdlePlan, Snaps
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.idle import act_rows, observe_rows
 from stoker.envs.cluster.live_check import check_live
-from stoker.envs.cluster.live_effects import Drop, Effect, Reject, Run, SetTokenBudget, decode
+from stoker.envs.cluster.live_effects import Effect, Reject, Run, SetTokenBudget, decode
 from stoker.envs.cluster.live_entries import (
     arrive_one,
     cancel_one,
@@ -181,12 +181,12 @@ class LiveEngine:
         What is lost at once is told at once: nothing is planned on what has gone too. Orders to it
         that have not been fetched yet are void.
         """
-        self._catch_up(t)
+        # Lost before timers that are overdue fire: they would make plans with it.
+        t = min(t, self.next_timer())
+        self._ready_for_one()
         self._collect()
-        # One that a timer took down just now has left its number, which may be another's by now.
-        left = {order.instance for order in self._orders if isinstance(order, Drop)}
         table = self._state.inst[0]
-        gone = [i for i in instances if i not in left and table[i]["state"] != FREE]
+        gone = [i for i in instances if table[i]["state"] != FREE]
         if not gone:
             return
         # Those that start up first: who waits fails with the last one, but not with one of several.

@@ -202,6 +202,21 @@ def test_who_waits_beside_a_batch_that_dies_is_served_by_what_comes_next() -> No
     assert live.effects() == [Run(again.instance, 0, 0, (waiting,))]
 
 
+def test_what_is_lost_is_not_taken_down_by_a_timer_that_is_overdue() -> None:
+    live = engine()
+    live.apply(Decision(keep_alive_s=np.full((1, 1), 5.0), host_keep_alive_s=np.full((1, 1), 9.0)))
+    head = live.arrive(0.0, 0)
+    (load,) = live.effects()
+    live.ready(1.0, load.instance)
+    live.completed(2.0, head)
+    live.effects()
+    live.failed(8.0, load.instance)  # the keep-alive ended at 7
+    live.advance(8.0)
+    assert live.effects() == []
+    seen = live.snapshot()
+    assert (seen.free_gib.tolist(), seen.host_free_gib.tolist()) == ([[4.0]], [8.0])
+
+
 def test_an_instance_may_fail_before_its_orders_were_fetched() -> None:
     live = engine()
     q = live.arrive(0.0, 0)

@@ -43,17 +43,16 @@ class RoughBackend(TimedBackend):
         assert instance not in self.on[gpu], "what is loaded is not there yet"
         self.on[gpu][instance] = fn
         self.most = max(self.most, *(len(device) for device in self.on))
-        if self.rng.random() < self.roughness:
-            future = self._soon(gpu, 1.0, OrderFailed("no such weights"))
+        fails = self.rng.random() < self.roughness
+        mean_s = 1.0 if fails or source == "host" else 3.0 + fn
+        future = self._soon(gpu, mean_s, OrderFailed("no such weights") if fails else None)
+        if fails:
             future.add_done_callback(lambda done: self._not_loaded(gpu, instance, done))
-            return future
         if source == "host":
             assert fn in self.host, "what is loaded from the host is there"
             self.readers[fn] += 1
-            future = self._soon(gpu, 1.0, None)
             future.add_done_callback(lambda done: self._use_up(fn, done))
-            return future
-        return self._soon(gpu, 3.0 + fn, None)
+        return future
 
     def _not_loaded(self, gpu: int, instance: int, done: asyncio.Future[Reply]) -> None:
         """After a death the number may be another's."""
