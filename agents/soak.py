@@ -71,7 +71,7 @@ def as_table(report: SoakReport, settings: SoakSettings) -> str:
     """Lay the figures out as Markdown."""
     p50_s, p99_s = np.percentile(report.latency_s or [np.nan], (50, 99))
     own = np.array([size for _, size, _ in report.memory]) / MIB
-    workers = np.array([size for _, _, size in report.memory]) / MIB
+    workers = np.array([size for _, _, size in report.memory if size] or [0]) / MIB
     figures: list[tuple[str, Any]] = [
         ("minutes", f"{settings.minutes:g}"),
         ("requests sent", f"{report.sent:,}"),
