@@ -32,7 +32,7 @@ from stoker.runtime.arena import aligned
 from stoker.runtime.backend import TorchBackend
 from stoker.runtime.catalog import Model, deploy
 from stoker.runtime.controller import Controller
-from stoker.runtime.digits import sample_payload
+from stoker.runtime.payloads import sample_payload
 from stoker.runtime.planner import warm_up
 
 WARM_REQUESTS = 2000
@@ -76,7 +76,7 @@ async def overhead(model: Model, requests: int, device: str) -> list[Figure]:
     cluster = Cluster(Node((Gpu(2 * one.device_gib, 1.0, sharing="exclusive"),)), (one,))
     rules = Rules(eviction="lru")
     warm_up(cluster, rules)
-    payload = sample_payload(model.architecture, np.random.default_rng(0))
+    payload = sample_payload(model, np.random.default_rng(0))
     async with _backend(model, device) as backend:
         controller = Controller(LiveEngine(cluster, rules), backend, [model.name])
         await controller.start(start_backend=False)
@@ -210,7 +210,7 @@ async def batches(model: Model, device: str, sizes: Sequence[int] = BATCHES) -> 
         await backend.load(0, 0, 0, "disk")
         figures = []
         for size in sizes:
-            payloads = [sample_payload(model.architecture, rng) for _ in range(size)]
+            payloads = [sample_payload(model, rng) for _ in range(size)]
             taken = [(await backend.run(0, 0, payloads)).seconds for _ in range(11)]
             median_ms = 1000.0 * statistics.median(taken[1:])
             figures.append(Figure("runtime", f"batch of {size}, small CNN", median_ms, "ms"))

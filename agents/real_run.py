@@ -27,6 +27,7 @@ from stoker.envs.cluster.spec import Cluster
 from stoker.envs.workload import Workload
 from stoker.runtime.calibrate import Progress, calibrate
 from stoker.runtime.catalog import Deployment, Model, read_models
+from stoker.runtime.keeper import Keeper
 from stoker.runtime.profile import read_profile
 from stoker.runtime.replay import ReplayResult, replay
 from stoker.runtime.training import Progress as TrainingProgress
@@ -95,7 +96,7 @@ def compare(
         workload: the requests.
         deployments: of the cluster's functions.
         noise: as measured, one a simulated minute; the prediction is the mean of these minutes.
-        serving: guard, limits and log of the second; None = the defaults.
+        serving: guard, limits, log and memory of the second; None = the defaults.
         device: cpu, or cuda.
         seed: of the payloads.
         progress: told about once a second.
@@ -108,7 +109,7 @@ def compare(
     result: ReplayResult = replay(
         cluster, workload, make(), deployments, device=device, seed=seed, progress=progress,
         fallback=serving.make_fallback(), guard=serving.guard, settings=serving.limits,
-        log=serving.log,
+        log=serving.log, keeper=None if serving.memory is None else Keeper(serving.memory),
     )  # fmt: skip
     real = result.summary()
     # By the sender's watch where there are two.

@@ -1,4 +1,4 @@
-"""How a policy is let at real models: its guard, its fallback, limits on queues, what is logged.
+"""How a policy is let at real models: its guard, its fallback, limits on queues, log and memory.
 
 Units: seconds of this machine.
 """
@@ -33,6 +33,8 @@ class Serving:
     """Node or name of a policy; None = the guard's own choice."""
     log: Path | None = None
     """Folder for the decisions."""
+    memory: Path | None = None
+    """File of what is known of the traffic: recalled at the start, saved to."""
 
     def make_fallback(self) -> Policy | None:
         """Build the fallback afresh."""
@@ -40,7 +42,7 @@ class Serving:
 
 
 def serving_of(cfg: DictConfig, compression: float = 1.0) -> Serving:
-    """Read the nodes `guard` and `limits`, and where to log.
+    """Read the nodes `guard` and `limits`, where to log and what to remember by.
 
     Args:
         cfg: of the command.
@@ -55,6 +57,7 @@ def serving_of(cfg: DictConfig, compression: float = 1.0) -> Serving:
         fill("limits", ControllerSettings, plain(cfg.limits)),
         fallback,
         None if cfg.log is None else Path(cfg.log),
+        None if cfg.memory is None else Path(cfg.memory),
     )
 
 

@@ -1,7 +1,8 @@
 """`stoker soak`: minutes of load on real models while things go wrong; every request accounted for.
 
 Writes `soak.json` and the table `soak.md` into the run folder; exit code 1 if a request was left
-without an end, an answer was wrong, or anything outlived the backend.
+without an end, an answer was wrong, anything outlived the backend, or planner and worker did not
+agree on what a device holds.
 
 Units: seconds, bytes.
 """
@@ -57,7 +58,7 @@ def main(cfg: DictConfig) -> None:
     (folder / "soak.md").write_text(table)
     print(table)
     print(f"figures in {folder}")
-    if not report.accounted or report.wrong or report.left:
+    if not report.sound:
         sys.exit(1)
 
 
@@ -70,7 +71,7 @@ def as_table(report: SoakReport, settings: SoakSettings) -> str:
     """Lay the figures out as Markdown."""
     p50_s, p99_s = np.percentile(report.latency_s or [np.nan], (50, 99))
     own = np.array([size for _, size, _ in report.memory]) / MIB
-    workers = np.array([size for _, _, size in report.memory]) / MIB
+    workers = np.array([size for _, _, size in report.memory if size] or [0]) / MIB
     figures: list[tuple[str, Any]] = [
         ("minutes", f"{settings.minutes:g}"),
         ("requests sent", f"{report.sent:,}"),
@@ -81,9 +82,11 @@ def as_table(report: SoakReport, settings: SoakSettings) -> str:
             "latency P50, P99",
             f"{1e3 * p50_s:.0f} ms, {1e3 * p99_s:.0f} ms",
         ),
-        ("controller's memory, start, end", f"{own[0]:.0f} MiB, {own[-1]:.0f} MiB"),
+        ("controller's own memory, start, end", f"{own[0]:.0f} MiB, {own[-1]:.0f} MiB"),
         ("... last quarter against the second", f"{report.growth():+.1%}"),
-        ("workers' memory, start, end", f"{workers[0]:.0f} MiB, {workers[-1]:.0f} MiB"),
+        ("workers' own memory, start, end", f"{workers[0]:.0f} MiB, {workers[-1]:.0f} MiB"),
+        ("looks at the books of the devices", f"{report.looks:,}"),
+        ("... on which planner, ledger or arena differed", len(report.disagreements)),
         ("processes and shared memory left", ", ".join(report.left) or "none"),
         *((f"went wrong: {name}", count) for name, count in report.mishaps.most_common()),
         *((f"counted: {name}", f"{count:,}") for name, count in sorted(report.counts.items())),

@@ -21,7 +21,10 @@ class ArenaFull(MemoryError):
     """No room: `free` bytes are left in all, which is less than asked for, or in pieces."""
 
     def __init__(self, asked: int, free: int, size: int) -> None:
-        super().__init__(f"device arena: asked for {asked} bytes, {free} of {size} are free")
+        pieces = ", in pieces" if free >= asked else ""
+        super().__init__(
+            f"device arena: asked for {asked} bytes, {free} of {size} are free{pieces}"
+        )
         self.asked = asked
         self.free = free
 

@@ -125,6 +125,11 @@ class TorchBackend:
 
         A load from host memory uses the copy up: from then on the weights are on the device.
         """
+        if instance in self._where[gpu]:
+            return _settled(OrderFailed(f"instance {instance} is on device {gpu} already"))
+        return self._bring(gpu, instance, fn, source)
+
+    def _bring(self, gpu: int, instance: int, fn: int, source: str) -> asyncio.Future[Reply]:
         place = _Place(fn)
         self._where[gpu][instance] = place
         pending = self._filling.get(fn)
@@ -147,7 +152,7 @@ class TorchBackend:
         await asyncio.wait([filling])
         if self._where[gpu].get(instance) is not place:
             raise WorkerDied(f"instance {instance} was lost before its load began")
-        return await self.load(gpu, instance, place.fn, HOST)
+        return await self._bring(gpu, instance, place.fn, HOST)
 
     def _loaded(self, gpu: int, instance: int, place: _Place, done: asyncio.Future[Reply]) -> None:
         failed = not done.cancelled() and done.exception() is not None

@@ -21,8 +21,8 @@ from stoker.envs.cluster.spec import GIB
 from stoker.runtime.arena import aligned
 from stoker.runtime.backend import TorchBackend
 from stoker.runtime.catalog import Deployment, Model, ModelError
-from stoker.runtime.digits import sample_payload
 from stoker.runtime.messages import Reply
+from stoker.runtime.payloads import sample_payload
 from stoker.runtime.probe import REST_S, Probed, probe
 from stoker.runtime.profile import FORMAT, QUANTILES
 
@@ -187,8 +187,7 @@ class _Run:
         )  # fmt: skip
 
     async def _batch(self, fn: int, size: int) -> Reply:
-        architecture = self.models[fn].architecture
-        payloads = [sample_payload(architecture, self.rng) for _ in range(size)]
+        payloads = [sample_payload(self.models[fn], self.rng) for _ in range(size)]
         return await self.backend.run(0, fn, payloads)
 
 

@@ -16,10 +16,7 @@ from typing import Any
 
 from stoker.runtime.device import Device
 from stoker.runtime.generator import Generator, Token
-from stoker.runtime.messages import Command, Progress, Reply
-
-WITHDRAWN = "withdrawn"
-"""Why an order failed that the controller took back."""
+from stoker.runtime.messages import WITHDRAWN, Command, Progress, Reply
 
 
 @dataclass

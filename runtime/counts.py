@@ -19,7 +19,7 @@ class GuardCounts:
     fallbacks: Counter[str] = field(default_factory=Counter)
     """By reason: slow, raised, malformed, nan, illegal, stale, unseen, burn, and held: decided by
     the fallback because it still had the helm; fallback_raised: by nobody, what was loaded
-    stays."""
+    stays; and fallback_slow: the fallback took longer than the policy may, and everybody waited."""
     last_error: str = ""
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_TIMES))
     """Time of each decision that came within the budget."""

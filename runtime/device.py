@@ -140,15 +140,21 @@ class Device:
         return self.slab[start : max(resident.offset + self._sizes[resident.fn], start)]
 
     def drop(self, instance: int, place: int) -> None:
-        """Free an instance's block; its bytes are copied to a place in the host pool first."""
+        """Free an instance's block; its bytes are copied to a place in the host pool first.
+
+        The block is free even if they cannot be copied.
+        """
         resident = self.residents.pop(instance)
         with resident.busy:  # others go on computing
-            if place >= 0:
-                flat = self._host(resident.fn, place)
-                self._copier.copy(flat, self.slab[resident.offset : resident.offset + len(flat)])
-            resident.binder.release()
-        self._spare[resident.fn].append(resident.binder)
-        self.arena.release(resident.offset)
+            try:
+                if place >= 0:
+                    flat = self._host(resident.fn, place)
+                    start = resident.offset
+                    self._copier.copy(flat, self.slab[start : start + len(flat)])
+            finally:
+                resident.binder.release()
+                self._spare[resident.fn].append(resident.binder)
+                self.arena.release(resident.offset)
 
     def fetch(self, fn: int, place: int) -> None:
         """Read a function's weights from disk into the host pool."""

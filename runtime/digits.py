@@ -8,11 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stoker.envs.cluster.errors import SpecError
-
 SIDE = 28
-SMALL_VOCABULARY = 64
-"""Token numbers that every decoder has."""
 _GLYPHS = (
     "01110 10001 10011 10101 11001 10001 01110",
     "00100 01100 00100 00100 00100 00100 01110",
@@ -45,21 +41,3 @@ def draw_digits(
         top, left = rng.integers(0, SIDE - rows + 1), rng.integers(0, SIDE - columns + 1)
         image[top : top + rows, left : left + columns] += glyph
     return np.clip(images, 0.0, 1.0).astype(np.float32), labels
-
-
-def sample_payload(architecture: str, rng: np.random.Generator) -> object:
-    """Return one payload that a model of this architecture can serve.
-
-    Raises:
-        SpecError: nothing is known of what it takes.
-    """
-    if architecture == "digit_cnn":
-        return draw_digits(1, rng)[0][0]
-    if architecture == "llama":
-        tokens = rng.integers(0, SMALL_VOCABULARY, rng.integers(16, 49)).tolist()
-        return {"prompt": tokens, "max_tokens": 16, "ignore_end": True}
-    if architecture == "onnx":
-        accepted = "a model that payloads can be made up for (an ONNX graph takes anything)"
-        raise SpecError("architecture", architecture, accepted)
-    words = ("the", "value", "of", "a", "statement", "is", "object", "import", "class", "name")
-    return " ".join(rng.choice(words, 12))

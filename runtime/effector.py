@@ -20,7 +20,7 @@ from stoker.envs.cluster.live_effects import (
 )
 from stoker.runtime.backend import Backend
 from stoker.runtime.clock import Backoff, Clock
-from stoker.runtime.messages import Reply
+from stoker.runtime.messages import WITHDRAWN, Reply
 from stoker.runtime.planner import Planner
 from stoker.runtime.process import OrderFailed, WorkerDied
 from stoker.runtime.requests import OpenRequests, Statistics
@@ -116,20 +116,19 @@ class Effector:
         if error is not None:
             self.statistics.counts["load_errors"] += 1
             self._backoff.failed(effect.fn, self.clock.now())
-            self._give_up(effect.instance, str(error))
+            self._give_up(str(error), effect.instance)
             return
         self._backoff.succeeded(effect.fn)
         self.statistics.counts[f"loads_{effect.source}"] += 1
         self.statistics.load_s[effect.source].append(done.result().seconds)
         self._tell(self.planner.ready, effect.instance)
 
-    def _give_up(self, instance: int, reason: str) -> None:
-        """Tell the planner that an instance is gone; who waited for it fails."""
-        load = self._instances.pop(instance)
-        self._reasons[load.fn] = reason
-        for head in [h for h, run in self._running.items() if run.instance == instance]:
-            del self._running[head]
-        self._tell(self.planner.failed, instance)
+    def _give_up(self, reason: str, *instances: int) -> None:
+        """Tell the planner what is gone, all at once; who waited for it fails."""
+        for instance in instances:
+            self._reasons[self._instances.pop(instance).fn] = reason
+        self._running = {h: r for h, r in self._running.items() if r.instance not in instances}
+        self._tell(self.planner.failed, *instances)
 
     def _run(self, effect: Run) -> None:
         payloads = self._open.begin(effect.requests)
@@ -156,10 +155,11 @@ class Effector:
         if error is None:
             self._deliver(effect.requests, start_s, done.result())
         elif isinstance(error, OrderFailed):
-            self.statistics.counts["batch_errors"] += 1
+            if str(error) != WITHDRAWN:
+                self.statistics.counts["batch_errors"] += 1
             self._open.fail(effect.requests[0], str(error))
         else:
-            self._give_up(effect.instance, str(error))
+            self._give_up(str(error), effect.instance)
             return
         self._over(effect)
 
@@ -195,12 +195,10 @@ class Effector:
 
     def lost(self, gpu: int, instances: list[int]) -> None:
         """A device's worker died: what was in flight fails, and the planner starts afresh."""
-        busy = {run.instance for run in self._running.values()}
-        # Busy ones last: while they hold the device, the planner starts nothing on the others.
-        for instance in sorted(instances, key=lambda instance: instance in busy):
-            if instance in self._instances:
-                self.statistics.counts["lost_instances"] += 1
-                self._give_up(instance, f"the worker of device {gpu} died")
+        known = [instance for instance in instances if instance in self._instances]
+        if known:
+            self.statistics.counts["lost_instances"] += len(known)
+            self._give_up(f"the worker of device {gpu} died", *known)
 
     def _settled(self, done: asyncio.Future[Reply]) -> None:
         """Count an order that nobody waits for, if it failed."""

@@ -270,13 +270,21 @@ class Guard:
         return chosen
 
     def _fall_back(self, snapshot: Snapshot) -> Decision:
-        """Return the fallback's decision; should it fail too, what is loaded stays."""
+        """Return the fallback's decision; should it fail too, what is loaded stays.
+
+        Nobody stands behind it, so it is waited for; one that takes longer than the policy may
+        holds up every request, and is counted.
+        """
+        began = time.perf_counter()
         try:
             return self.fallback.decide(snapshot)
         except Exception as error:
             self.counts.fallbacks["fallback_raised"] += 1
             self.counts.last_error = f"{type(error).__name__}: {error}"
             return self._last_resort.decide(snapshot)
+        finally:
+            if time.perf_counter() - began > self.settings.budget_s:
+                self.counts.fallbacks["fallback_slow"] += 1
 
     def _is_due(self, who: int, tick_s: float) -> bool:
         """Whether one of the two wants to be asked now; ticks come a little early or late."""

@@ -22,7 +22,7 @@ from stoker.runtime.backend import TorchBackend
 from stoker.runtime.catalog import Deployment
 from stoker.runtime.clock import RealClock
 from stoker.runtime.controller import Controller
-from stoker.runtime.digits import sample_payload
+from stoker.runtime.payloads import sample_payload
 from stoker.runtime.planner import warm_up
 
 PAYLOADS = 16
@@ -52,8 +52,7 @@ class LiveSession:
     ) -> None:
         self._workload, self._clock = workload, RealClock()
         self._payloads = [
-            [sample_payload(d.model.architecture, rng) for _ in range(PAYLOADS)]
-            for d in deployments
+            [sample_payload(d.model, rng) for _ in range(PAYLOADS)] for d in deployments
         ]
         self.engine = LiveEngine(cluster, policy.rules, capacity=len(workload) + 1)
         self.engine.observe(policy)

@@ -11,6 +11,8 @@ from typing import Any
 from stoker.runtime.catalog import Deployment
 
 DISK, HOST = "disk", "host"
+WITHDRAWN = "withdrawn"
+"""Why an order failed that the controller took back."""
 
 
 @dataclass(frozen=True)

@@ -92,9 +92,9 @@ class Scene:
 
 
 async def kill_worker(scene: Scene, rng: Rng) -> None:
-    """A worker dies, whatever it is doing."""
+    """A worker dies, whatever it is doing; not so often that its device is given up for good."""
     worker = scene.backend.workers[int(rng.integers(len(scene.backend.workers)))]
-    if worker.pid is not None:
+    if worker.pid is not None and worker.deaths_left > 0:
         os.kill(worker.pid, signal.SIGKILL)
 
 

@@ -45,6 +45,10 @@ STORED = {
 }
 
 
+Declared = tuple[Any, tuple[int | None, ...]]
+"""Type and shape of an input; None = an axis that is open."""
+
+
 class OnnxBinder:
     """Points the weights of a graph at a flat block of bytes, and away from it again."""
 
@@ -72,6 +76,18 @@ class OnnxBinder:
         """Whether the first axis of all inputs and outputs is open, and so a batch."""
         self._bound: dict[str, Any] = {}
         self._views: list[NDArray[Any]] = []
+
+    @property
+    def inputs(self) -> dict[str, Declared]:
+        """What a payload holds, by name, without the batch axis."""
+        first = int(self._batches)
+        return {
+            v.name: (
+                TYPES[v.type],
+                tuple(n if isinstance(n, int) else None for n in v.shape[first:]),
+            )
+            for v in self._inputs
+        }
 
     def bind(self, block: Tensor) -> None:
         """Make every weight a view of the block. Shape: (bytes,)."""

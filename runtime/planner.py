@@ -37,8 +37,8 @@ class Planner(Protocol):
         """The batch with this request at its head has been served."""
         ...
 
-    def failed(self, t: float, instance: int) -> None:
-        """An instance is lost, or could not be brought up; Reject names who fails with it."""
+    def failed(self, t: float, *instances: int) -> None:
+        """Instances are lost at once, or could not be brought up; Reject names who fails so."""
         ...
 
     def advance(self, t: float) -> None:

@@ -20,7 +20,7 @@ from stoker.envs.cluster.spec import GIB, Cluster, Function, Gpu, Node, Rules
 from stoker.runtime.arena import aligned
 from stoker.runtime.backend import TorchBackend
 from stoker.runtime.controller import Controller
-from stoker.runtime.digits import sample_payload
+from stoker.runtime.payloads import sample_payload
 from stoker.runtime.planner import warm_up
 
 REST_S = 0.02
@@ -88,7 +88,7 @@ async def _ask(controller: Controller, fn: int, found: Probed, rng: np.random.Ge
     backend, loads = controller.backend, controller.statistics.load_s["disk"]
     assert isinstance(backend, TorchBackend)
     before = len(loads)
-    payload = sample_payload(backend.deployments[fn].model.architecture, rng)
+    payload = sample_payload(backend.deployments[fn].model, rng)
     answer = await controller.request(fn, payload)
     way_s = answer.finish_s - answer.arrival_s - answer.service_s
     if len(loads) > before:

@@ -118,6 +118,12 @@ class WorkerProcess:
         """Process id while the worker lives."""
         return self._process.pid if self._process is not None else None
 
+    @property
+    def deaths_left(self) -> int:
+        """How often it may still die now before the device counts as down."""
+        now = time.monotonic()
+        return MAX_DEATHS - sum(now - t < DEATH_WINDOW_S for t in self._death_times)
+
     async def start(self) -> None:
         """Start the process."""
         began = time.perf_counter()

@@ -30,9 +30,10 @@ from stoker.runtime.controller import Controller
 from stoker.runtime.controller_settings import ControllerSettings
 from stoker.runtime.counts import GuardCounts
 from stoker.runtime.decision_log import DecisionLog
-from stoker.runtime.digits import sample_payload
 from stoker.runtime.guard import Guard
 from stoker.runtime.guard_settings import GuardSettings
+from stoker.runtime.keeper import Keeper
+from stoker.runtime.payloads import sample_payload
 from stoker.runtime.planner import warm_up
 from stoker.runtime.requests import Answer, RequestFailed, Statistics
 
@@ -108,6 +109,7 @@ def replay(
     guard: GuardSettings | None = None,
     settings: ControllerSettings | None = None,
     log: str | Path | None = None,
+    keeper: Keeper | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> ReplayResult:
@@ -125,6 +127,7 @@ def replay(
         guard: how far the policy is trusted.
         settings: of queues and deadlines.
         log: folder for the decisions; None = they are not logged.
+        keeper: of what is known of the traffic, from an earlier replay and for a later one.
         seed: of the payloads.
         progress: told about once a second.
 
@@ -140,7 +143,7 @@ def replay(
     decisions = DecisionLog(log, [f.name for f in cluster.functions]) if log is not None else None
     try:
         guarded = Guard(policy, cluster, fallback, guard, decisions)
-        session = _Session(cluster, workload, deployments, backend, guarded, settings)
+        session = _Session(cluster, workload, deployments, backend, guarded, settings, keeper)
         session.use(np.random.default_rng(seed), progress)
         try:
             return asyncio.run(session.play())
@@ -170,9 +173,10 @@ class _Session:
         backend: Backend,
         guard: Guard,
         settings: ControllerSettings,
+        keeper: Keeper | None,
     ) -> None:
         self.workload, self.backend, self.guard = workload, backend, guard
-        self.settings = settings
+        self.settings, self.keeper = settings, keeper
         self.engine = LiveEngine(
             cluster, guard.rules, capacity=len(workload) + 1, act=guard.act,
             batched=guard.batched, residency_s=settings.residency_s,
@@ -187,8 +191,7 @@ class _Session:
         """Draw the payloads, and say to whom to tell how far it has come."""
         self.progress = progress
         self.payloads = [
-            [sample_payload(d.model.architecture, rng) for _ in range(PAYLOADS)]
-            for d in self.deployments
+            [sample_payload(d.model, rng) for _ in range(PAYLOADS)] for d in self.deployments
         ]
 
     async def play(self) -> ReplayResult:
@@ -196,8 +199,9 @@ class _Session:
         await asyncio.to_thread(warm_up, self.cluster, self.guard.rules, self.guard.policy)
         clock = RealClock()
         controller = Controller(
-            self.engine, self.backend, self.names, self.guard, clock, self.settings
-        )
+            self.engine, self.backend, self.names, self.guard, clock, self.settings,
+            self.keeper,
+        )  # fmt: skip
         try:
             await controller.start(start_backend=False)
             futures = await self._send(controller, clock)

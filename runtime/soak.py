@@ -25,15 +25,16 @@ from stoker.envs.cluster.errors import require
 from stoker.envs.cluster.live import LiveEngine
 from stoker.envs.cluster.spec import GIB, Cluster
 from stoker.runtime.backend import TorchBackend
+from stoker.runtime.books import disagreements
 from stoker.runtime.catalog import Deployment
 from stoker.runtime.clock import RealClock
 from stoker.runtime.controller import Controller
 from stoker.runtime.controller_settings import ControllerSettings
-from stoker.runtime.digits import sample_payload
 from stoker.runtime.guard import Guard
 from stoker.runtime.guard_settings import GuardSettings
 from stoker.runtime.mishaps import MISHAPS, Erratic, Scene
 from stoker.runtime.models import load_reference
+from stoker.runtime.payloads import sample_payload
 from stoker.runtime.planner import warm_up
 from stoker.runtime.requests import Answer, RequestFailed
 
@@ -41,6 +42,8 @@ PAYLOADS = 32
 """Different payloads a function."""
 SAMPLE_S = 2.0
 """Between two looks at the memory."""
+AUDIT_S = 0.1
+"""Between two looks at the books."""
 DRAIN_S = 60.0
 """Time in which what is open at the end may still end."""
 ANY: Any = object()
@@ -83,7 +86,11 @@ class SoakReport:
     counts: Counter[str] = field(default_factory=Counter)
     """The controller's and the guard's."""
     memory: list[tuple[float, int, int]] = field(default_factory=list)
-    """Time, resident bytes of the controller, of the workers."""
+    """Time, bytes of the controller's own, of the workers' own."""
+    looks: int = 0
+    """Times that planner, ledger and arenas were compared..."""
+    disagreements: list[str] = field(default_factory=list)
+    """...and where they said different things."""
     left: list[str] = field(default_factory=list)
     """Processes and shared memory that outlived the backend."""
 
@@ -91,6 +98,11 @@ class SoakReport:
     def accounted(self) -> bool:
         """Whether every request ended exactly once."""
         return self.unended == 0 and self.sent == self.ends.total()
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing went wrong but what was made to."""
+        return self.accounted and not (self.wrong or self.left or self.disagreements)
 
     def as_record(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -161,7 +173,7 @@ class _Soak:
         scene = Scene(controller, self.backend, self.policy, self.deployments, self.make, self)
         try:
             jobs = [self._send(clock, end_s), self._spoil(scene, clock, end_s),
-                    self._watch(clock, end_s, pids)]  # fmt: skip
+                    self._watch(clock, end_s, pids), self._audit(clock, end_s)]  # fmt: skip
             await asyncio.gather(*jobs)
             if self.open:
                 await asyncio.wait(self.open, timeout=DRAIN_S)
@@ -224,19 +236,26 @@ class _Soak:
         while (now := clock.now()) < end_s:
             workers = [w.pid for w in self.backend.workers if w.pid is not None]
             pids |= set(workers)
-            self.report.memory.append((now, _resident(os.getpid()), sum(map(_resident, workers))))
+            self.report.memory.append((now, own_bytes(os.getpid()), sum(map(own_bytes, workers))))
             if self.progress is not None:
                 self.progress(now / end_s)
             await asyncio.sleep(SAMPLE_S)
+
+    async def _audit(self, clock: RealClock, end_s: float) -> None:
+        """Compare the books, whenever they can be compared."""
+        while clock.now() < end_s:
+            found = await disagreements(self.cluster, self.engine, self.backend)
+            if found is not None:
+                self.report.looks += 1
+                self.report.disagreements += found
+            await asyncio.sleep(AUDIT_S)
 
 
 def _references(
     deployments: Sequence[Deployment], rng: np.random.Generator
 ) -> tuple[list[list[Any]], list[list[Any]]]:
     """Draw payloads of every function, and what its model says to each alone."""
-    payloads = [
-        [sample_payload(d.model.architecture, rng) for _ in range(PAYLOADS)] for d in deployments
-    ]
+    payloads = [[sample_payload(d.model, rng) for _ in range(PAYLOADS)] for d in deployments]
     binders = [load_reference(d.model) for d in deployments]
     expected = [
         [binder.answer([payload])[0] for payload in mine]
@@ -259,10 +278,10 @@ def _same(found: Any, expected: Any) -> bool:
     return bool(found == expected)
 
 
-def _resident(pid: int) -> int:
-    """Resident bytes of a process; 0 if it is gone."""
+def own_bytes(pid: int) -> int:
+    """Bytes that a process alone holds, the host pool and files excluded; 0 if it is gone."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        _, resident, shared = map(int, Path(f"/proc/{pid}/statm").read_text().split()[:3])
     except OSError:
         return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")

@@ -26,7 +26,7 @@ from stoker.envs.cluster.live_entries import (
     arrive_one,
     cancel_one,
     completed_one,
-    failed_one,
+    failed_at_once,
     ready_one,
 )
 from stoker.envs.cluster.live_requests import LiveRequests
@@ -36,13 +36,7 @@ from stoker.envs.cluster.policy_like import BatchedLike, PolicyLike
 from stoker.envs.cluster.recollection import Memory, recall, remember
 from stoker.envs.cluster.simulation import Simulation
 from stoker.envs.cluster.spec import Cluster, Rules
-from stoker.envs.cluster.tables import (
-    EFFECT,
-    FETCHING,
-    FREE,
-    NONE,
-    STARTING,
-)
+from stoker.envs.cluster.tables import EFFECT, FETCHING, FREE, NONE, READY, STARTING
 from stoker.envs.workload.workload import Workload
 
 EFFECT_BUFFER = 65536
@@ -181,19 +175,32 @@ class LiveEngine:
         """Take over what an engine remembered; it stopped `away_s` before this one's time 0."""
         recall(self._state, self._state.workloads[0].names, memory, away_s)
 
-    def failed(self, t: float, instance: int) -> None:
-        """A load failed or the worker died: the requests of `instance` fail with it.
+    def failed(self, t: float, *instances: int) -> None:
+        """Loads failed or a worker died: the requests of these instances fail with them.
 
-        Orders to it that have not been fetched yet are void.
+        What is lost at once is told at once: nothing is planned on what has gone too. Orders to it
+        that have not been fetched yet are void.
         """
-        self._catch_up(t)
-        if self._state.inst[0, instance]["state"] == FREE:
-            return
+        # Lost before timers that are overdue fire: they would make plans with it.
+        t = min(t, self.next_timer())
+        self._ready_for_one()
         self._collect()
-        self._orders = [o for o in self._orders if getattr(o, "instance", None) != instance]
-        heads = [(batch[0], len(batch)) for batch in self._inflight.pop(instance, [])]
-        batches = np.array(heads, np.int64).reshape(-1, 2)
-        failed_one(self._state.rows, instance, batches, t)
+        table = self._state.inst[0]
+        gone = [i for i in instances if table[i]["state"] != FREE]
+        if not gone:
+            return
+        # Those that start up first: who waits fails with the last one, but not with one of several.
+        gone.sort(key=lambda i: bool(table[i]["state"] == READY))
+        self._orders = [o for o in self._orders if getattr(o, "instance", None) not in gone]
+        batches = [(i, b[0], len(b)) for i in gone for b in self._inflight.pop(i, [])]
+        lost = table[gone]
+        failed_at_once(
+            self._state.rows,
+            np.array(gone, np.int64),
+            np.unique(lost["gpu"][lost["state"] == READY]).astype(np.int64),
+            np.array(batches, np.int64).reshape(-1, 3),
+            t,
+        )
         self._decide()
 
     def advance(self, t: float) -> None:

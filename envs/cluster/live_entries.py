@@ -98,22 +98,22 @@ def _fail(r, q, t):
     effect(r, REJECT, NONE, NONE, NONE, q, FAILED)
 
 
-@entry
-def failed_one(rows, i, batches, t):
-    """Instance i is lost with its batches. Shape of batches: (K, 2), head and size of each."""
-    r = rows[0]
-    t = _at(r, t)
+@njit
+def _lose(r, i, batches, t):
+    """Instance i is lost with its batches; nothing takes its place yet."""
     inst = inst_at(r["inst"], i)
     f, g = inst["fn"], inst["gpu"]
     fn = fn_at(r["fn"], f)
     was_ready, was_starting = inst["state"] == READY, inst["state"] == STARTING
     for k in range(batches.shape[0]):
-        q = batches[k, 0]
-        for _ in range(batches[k, 1]):
+        if batches[k, 0] != i:
+            continue
+        q = batches[k, 1]
+        for _ in range(batches[k, 2]):
             following = req_at(r["req"], q)["next"]
             _fail(r, q, t)
             q = following
-        fn["inflight"] -= batches[k, 1]
+        fn["inflight"] -= batches[k, 2]
         gpu_at(r["gpu"], g)["running"] -= 1
         release(r, i, t)
     if was_ready and inst["queued"]:
@@ -127,11 +127,28 @@ def failed_one(rows, i, batches, t):
     if was_starting and fn["n"] == 0:
         while fn["queued"] > 0:
             _fail(r, dequeue(r, f), t)
-    if was_ready:
-        if gpu_at(r["gpu"], g)["exclusive"]:
-            serve_gpu(r, g, t)
-        if fn["queued"] > 0:
-            wait_for_memory(r, f)
+    if was_ready and fn["queued"] > 0:
+        wait_for_memory(r, f)
     if fn["inflight"] == 0 and fn["queued"] == 0:
         fn["last_idle"] = t
+
+
+@entry
+def failed_at_once(rows, gone, gpus, batches, t):
+    """Instances are lost; what they held is given out when all of them have been taken off.
+
+    Args:
+        rows: of the engine; the first alone.
+        gone: the instances. Shape: (L,)
+        gpus: of those that were ready. Shape: (G,)
+        batches: instance, head and size of each batch on them. Shape: (K, 3)
+        t: now.
+    """
+    r = rows[0]
+    t = _at(r, t)
+    for k in range(gone.shape[0]):
+        _lose(r, gone[k], batches, t)
+    for k in range(gpus.shape[0]):
+        if gpu_at(r["gpu"], gpus[k])["exclusive"]:
+            serve_gpu(r, gpus[k], t)
     serve_waiting(r, t)

@@ -163,6 +163,60 @@ def test_a_worker_that_dies_fails_its_batch_and_what_waits_is_served_by_a_new_in
     assert live.result(5.0).outcome.tier.tolist() == [4, 1]
 
 
+def test_a_device_that_dies_is_empty_before_anything_is_planned_on_it() -> None:
+    """4 GiB: one starts (1), one is idle (1), one runs (2), and a function of 2 waits."""
+    sizes = (1.0, 1.0, 2.0, 2.0)
+    functions = tuple(
+        Function(f"f{k}", size, size, runtime_s=1.0, alpha_s=9.0) for k, size in enumerate(sizes)
+    )
+    live = LiveEngine(Cluster(Node((Gpu(4.0),), host_gib=0.0), functions), Rules())
+    live.apply(Decision(keep_alive_s=np.full((1, 4), np.inf)))
+    starting = live.arrive(0.0, 0)
+    idle = live.arrive(0.0, 1)
+    running = live.arrive(0.0, 2)
+    loads = [order for order in live.effects() if isinstance(order, Load)]
+    live.ready(1.0, loads[1].instance)
+    live.ready(1.0, loads[2].instance)
+    live.completed(1.5, idle)
+    live.arrive(2.0, 3)
+    assert [type(order) for order in live.effects()] == [Run, Run]
+    live.failed(2.5, *(load.instance for load in loads))
+    rejected, also, load = live.effects()
+    assert (rejected, also) == (Reject(starting, True), Reject(running, True))
+    assert isinstance(load, Load) and load.fn == 3, "no Drop of what went with the device"
+    assert live.snapshot().free_gib.tolist() == [[2.0]]
+
+
+def test_who_waits_beside_a_batch_that_dies_is_served_by_what_comes_next() -> None:
+    live = engine(max_batch=1)
+    running = live.arrive(0.0, 0)
+    (ready,) = live.effects()
+    live.ready(1.0, ready.instance)
+    waiting = live.arrive(1.5, 0)
+    _, starting = live.effects()
+    assert isinstance(starting, Load)
+    live.failed(1.7, ready.instance, starting.instance)
+    rejected, again = live.effects()
+    assert rejected == Reject(running, True) and isinstance(again, Load)
+    live.ready(2.7, again.instance)
+    assert live.effects() == [Run(again.instance, 0, 0, (waiting,))]
+
+
+def test_what_is_lost_is_not_taken_down_by_a_timer_that_is_overdue() -> None:
+    live = engine()
+    live.apply(Decision(keep_alive_s=np.full((1, 1), 5.0), host_keep_alive_s=np.full((1, 1), 9.0)))
+    head = live.arrive(0.0, 0)
+    (load,) = live.effects()
+    live.ready(1.0, load.instance)
+    live.completed(2.0, head)
+    live.effects()
+    live.failed(8.0, load.instance)  # the keep-alive ended at 7
+    live.advance(8.0)
+    assert live.effects() == []
+    seen = live.snapshot()
+    assert (seen.free_gib.tolist(), seen.host_free_gib.tolist()) == ([[4.0]], [8.0])
+
+
 def test_an_instance_may_fail_before_its_orders_were_fetched() -> None:
     live = engine()
     q = live.arrive(0.0, 0)

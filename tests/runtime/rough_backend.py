@@ -22,7 +22,7 @@ PLACES = 2
 class RoughBackend(TimedBackend):
     """Durations drawn at random; loads and batches that fail; devices that die.
 
-    Keeps its own ledger of what it holds, in instances a device.
+    Keeps its own ledger of what it holds: of which function each instance of a device is.
     """
 
     def __init__(self, clock: VirtualClock, rng: np.random.Generator, roughness: float) -> None:
@@ -40,19 +40,24 @@ class RoughBackend(TimedBackend):
         return future
 
     def load(self, gpu: int, instance: int, fn: int, source: str) -> asyncio.Future[Reply]:
+        assert instance not in self.on[gpu], "what is loaded is not there yet"
         self.on[gpu][instance] = fn
         self.most = max(self.most, *(len(device) for device in self.on))
-        if self.rng.random() < self.roughness:
-            future = self._soon(gpu, 1.0, OrderFailed("no such weights"))
-            future.add_done_callback(lambda done: self.on[gpu].pop(instance, None))
-            return future
+        fails = self.rng.random() < self.roughness
+        mean_s = 1.0 if fails or source == "host" else 3.0 + fn
+        future = self._soon(gpu, mean_s, OrderFailed("no such weights") if fails else None)
+        if fails:
+            future.add_done_callback(lambda done: self._not_loaded(gpu, instance, done))
         if source == "host":
             assert fn in self.host, "what is loaded from the host is there"
             self.readers[fn] += 1
-            future = self._soon(gpu, 1.0, None)
             future.add_done_callback(lambda done: self._use_up(fn, done))
-            return future
-        return self._soon(gpu, 3.0 + fn, None)
+        return future
+
+    def _not_loaded(self, gpu: int, instance: int, done: asyncio.Future[Reply]) -> None:
+        """After a death the number may be another's."""
+        if isinstance(done.exception(), OrderFailed):
+            del self.on[gpu][instance]
 
     def _use_up(self, fn: int, done: asyncio.Future[Reply]) -> None:
         """The last load that reads a copy uses it up, as on the torch backend."""

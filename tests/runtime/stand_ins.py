@@ -90,15 +90,17 @@ class OneInstance:
     def completed(self, t: float, head: int) -> None:
         self._idle(t, self.batches.pop(head)[0])
 
-    def failed(self, t: float, instance: int) -> None:
-        fn = next(f for f, i in self.of.items() if i == instance)
-        lost = [n for i, batch in self.batches.values() if i == instance for n in batch]
-        if self.state[instance] == "loading":
-            lost, self.queues[fn] = lost + self.queues[fn], []
+    def failed(self, t: float, *instances: int) -> None:
+        gone = [fn for fn, i in self.of.items() if i in instances]
+        lost = [n for i, batch in self.batches.values() if i in instances for n in batch]
+        for fn in gone:
+            instance = self.of.pop(fn)
+            if self.state.pop(instance) == "loading":
+                lost, self.queues[fn] = lost + self.queues[fn], []
         self.wanted += [Reject(number, True) for number in lost]
-        del self.of[fn], self.state[instance]
-        self.batches = {h: b for h, b in self.batches.items() if b[0] != instance}
-        self._serve(fn)
+        self.batches = {h: b for h, b in self.batches.items() if b[0] not in instances}
+        for fn in gone:
+            self._serve(fn)
 
     def _due(self) -> list[tuple[float, int, int]]:
         return sorted(

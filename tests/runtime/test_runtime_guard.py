@@ -157,6 +157,18 @@ def test_a_fallback_that_fails_too_keeps_what_is_loaded() -> None:
     assert asked.guard.counts.last_error == "RuntimeError: worse"
 
 
+def test_a_fallback_that_takes_its_time_is_waited_for_and_counted() -> None:
+    class Slow(Says):
+        def decide(self, snapshot: Snapshot) -> Decision:
+            time.sleep(0.06)
+            return super().decide(snapshot)
+
+    asked = Asked(RuntimeError("bad"), fallback=Slow(KEEP), budget_s=0.05)
+    (given,) = asked()
+    assert given.keep_alive_s is not None and (given.keep_alive_s == KEEP.keep_alive_s).all()
+    assert asked.fallbacks == {"raised": 1, "fallback_slow": 1}
+
+
 def test_figures_that_are_too_old_are_no_ground_for_a_decision() -> None:
     asked = Asked(KEEP, max_age_s=4.0)
     asked(age_s=3.9)

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from small_models import CNN, GPT, MakeModel, image
 
 from stoker.runtime.catalog import Model, ModelError
-from stoker.runtime.digits import draw_digits, sample_payload
+from stoker.runtime.digits import draw_digits
 from stoker.runtime.models import build, load_reference
 from stoker.runtime.packaged import minilm
 from stoker.runtime.training import Recipe, train_demo_models
@@ -161,4 +161,3 @@ def test_drawn_digits_and_payloads_come_from_the_generator_given() -> None:
     assert set(labels) <= set(range(10))
     again, _ = draw_digits(50, np.random.default_rng(1))
     np.testing.assert_array_equal(images, again)
-    assert isinstance(sample_payload("byte_gpt", np.random.default_rng(0)), str)

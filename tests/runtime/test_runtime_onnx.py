@@ -14,14 +14,17 @@ from running import MIB
 from safetensors.numpy import load_file, save_file
 from small_llamas import write_llama
 from small_models import GPT, MakeModel
+from test_runtime_replay import play
 
 from stoker.runtime.arena import aligned
 from stoker.runtime.backend import TorchBackend
+from stoker.runtime.calibrate import calibrate
 from stoker.runtime.catalog import Model, ModelError, deploy
 from stoker.runtime.device import Device
 from stoker.runtime.messages import WorkerSpec
 from stoker.runtime.onnx_import import import_onnx
 from stoker.runtime.onnx_model import OnnxBinder
+from stoker.runtime.payloads import sample_payload
 from stoker.runtime.process import OrderFailed
 
 
@@ -188,6 +191,54 @@ def test_a_graph_may_not_reach_other_files(tmp_path: Path) -> None:
     graph.write_bytes(program.SerializeToString())
     with pytest.raises(ModelError, match=r"external_data = 'another file'"):
         OnnxBinder(model)
+
+
+def write_two_inputs(path: Path) -> None:
+    """y = mask * table[ids]: a batch of sequences, both of open length."""
+    table = np.ones((500, 4), np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("Cast", ["mask"], ["weight"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["weight", "last"], ["column"]),
+        helper.make_node("Mul", ["rows", "column"], ["y"]),
+    ]
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "embedding",
+        [info(name, TensorProto.INT64, ["n", "length"]) for name in ("ids", "mask")],
+        [info("y", TensorProto.FLOAT, ["n", "length", 4])],
+        [numpy_helper.from_array(table, "table"),
+         numpy_helper.from_array(np.array([2], np.int64), "last")],
+    )  # fmt: skip
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
+    )
+
+
+def test_payloads_are_made_up_from_the_inputs_that_a_graph_declares(tmp_path: Path) -> None:
+    write_two_inputs(tmp_path / "two.onnx")
+    two = import_onnx(tmp_path / "two.onnx", tmp_path / "two")
+    rng = np.random.default_rng(0)
+    payload: Any = sample_payload(two, rng)
+    assert {name: (a.dtype, a.shape) for name, a in payload.items()} == {
+        "ids": (np.int64, (8,)), "mask": (np.int64, (8,)),
+    }  # fmt: skip
+    assert set(np.concatenate(list(payload.values()))) <= {0, 1}
+    open_batch, closed = made(tmp_path, "m", 0)[0], made(tmp_path, "one", 0, batch=1)[0]
+    drawn: Any = [sample_payload(model, rng)["x"] for model in (open_batch, closed)]  # type: ignore[index]
+    assert [(x.dtype, x.shape) for x in drawn] == [(np.float32, (24,)), (np.float32, (1, 24))]
+
+
+def test_onnx_models_are_measured_and_replayed_as_any_other(tmp_path: Path) -> None:
+    write_two_inputs(tmp_path / "two.onnx")
+    models = [
+        import_onnx(tmp_path / "two.onnx", tmp_path / "two"), made(tmp_path, "m", 0)[0],
+    ]  # fmt: skip
+    profile = calibrate(models, passes=2, batches=(1, 2), seed=1)
+    assert all(profile["models"][m.name]["batch_s"][2] > 0.0 for m in models)
+    lived = play(models, 4, 40.0)
+    assert lived.result.counters["served"] == 100 and not lived.error_counts()
 
 
 def test_a_decoder_is_no_onnx_model(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from stoker.runtime.arena import aligned
 from stoker.runtime.backend import TorchBackend
 from stoker.runtime.calibrate import calibrate
 from stoker.runtime.catalog import Deployment, Generation, Model, deploy
+from stoker.runtime.keeper import Keeper
 from stoker.runtime.profile import profile_cluster
 from stoker.runtime.replay import ReplayResult, replay
 
@@ -53,6 +54,17 @@ def play(models: list[Model], count: int, rate_hz: float, **options: Any) -> Rep
         options["progress"] = lambda what, done: step(made[0])
     policy = options.pop("policy", Keep(0.2, 1.0))
     return replay(spec, work, policy, served, **options)
+
+
+def test_a_replay_recalls_the_traffic_of_the_one_before(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    models = [make_model("gpt", GPT, 1), make_model("cnn", CNN, 2)]
+    path = tmp_path / "memory.npz"
+    for lives in (1, 2):
+        assert play(models, 4, 40.0, keeper=Keeper(path)).result.counters["served"] == 100
+        with np.load(path) as memory:
+            assert memory["arrivals"].sum() == 100 * lives
 
 
 def test_every_request_of_a_replay_is_served_and_booked(make_model: MakeModel) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,23 +45,47 @@ CLUSTER = Cluster(
 )  # fmt: skip
 
 
+SIZES_GIB = (1.0, 1.0, 2.0, 0.5, 1.5, 0.5, 2.5, 1.0, 2.0, 3.0)
+UNEVEN = replace(
+    CLUSTER,
+    functions=tuple(
+        replace(f, weights_gib=size, device_gib=size)
+        for f, size in zip(CLUSTER.functions, SIZES_GIB, strict=True)
+    ),
+)
+"""One that comes may need the room of several that leave."""
+
+
 class Scenario:
-    """One run: bursty traffic, clients that leave, faults, stalls."""
+    """One run: bursty traffic, clients that leave, faults, stalls.
+
+    Args:
+        policy: at the helm.
+        seed: of the traffic and of the faults.
+        roughness: how often orders fail; 0 = nothing goes wrong.
+        recycle: give numbers of requests out again.
+        cluster: of the functions.
+        every_s: mean time between two bursts, and a device dies in between...
+        deaths: ...so often.
+        guard: its settings.
+    """
 
     def __init__(
-        self, policy: Policy, seed: int, roughness: float, recycle: bool = False, **guard: Any
-    ) -> None:
-        self.recycle = recycle
+        self, policy: Policy, seed: int, roughness: float, recycle: bool = False,
+        cluster: Cluster = CLUSTER, every_s: float = 6.0, deaths: float = 0.01, **guard: Any,
+    ) -> None:  # fmt: skip
+        self.recycle, self.cluster = recycle, cluster
+        self.every_s, self.deaths = every_s, deaths
         self.rng = np.random.default_rng(seed)
         self.clock = VirtualClock()
         self.backend = RoughBackend(self.clock, np.random.default_rng([seed, 1]), roughness)
         self.roughness = roughness
         fallback = FixedTtl(300.0)
         settings = GuardSettings(**{**LONG, "hold_s": 120.0, **guard})
-        self.guard = Guard(policy, CLUSTER, fallback, settings)
+        self.guard = Guard(policy, cluster, fallback, settings)
         limits = ControllerSettings(deadline_s=20.0, queue_limit=20, residency_s=15.0)
         self.engine = LiveEngine(
-            CLUSTER, self.guard.rules, act=self.guard.act, residency_s=limits.residency_s,
+            cluster, self.guard.rules, act=self.guard.act, residency_s=limits.residency_s,
             recycle=recycle,
         )  # fmt: skip
         self.controller = Controller(
@@ -83,7 +108,7 @@ class Scenario:
             for _ in range(int(self.rng.integers(5, 60)) if burst else 1):
                 self._send(k, fn)
                 k += 1
-            await self._pass(float(self.rng.exponential(6.0)))
+            await self._pass(float(self.rng.exponential(self.every_s)))
             self._check()
         await self.clock.run_until(end_s + 600.0)
         self._check()
@@ -119,25 +144,25 @@ class Scenario:
             await self.controller.settled()
         await self.clock.run_until(end_s)
         await self.controller.settled()
-        if self.rng.random() < 0.01 * (self.roughness > 0.0):
+        if self.rng.random() < self.deaths * (self.roughness > 0.0):
             self.backend.strike(int(self.rng.integers(PLACES)))
         if self.rng.random() < 0.005 * (self.roughness > 0.0):
             self.clock.stall(float(self.rng.uniform(1.0, 90.0)))
 
     def _check(self) -> None:
         """What the backend holds is what the planner believes, less loads put off."""
-        free = self.engine.snapshot().free_gib[0]
-        held = [len(device) for device in self.backend.on]
-        waiting = self.controller._effector._instances
-        backing_off = [
-            load.gpu for i, load in waiting.items() if i not in self.backend.on[load.gpu]
-        ]
-        believed = [3.0 - free[g] - backing_off.count(g) for g in range(PLACES)]
+        seen = self.engine.snapshot()
+        sizes = [f.device_gib for f in self.cluster.functions]
+        held = [sum(sizes[fn] for fn in device.values()) for device in self.backend.on]
+        believed = 3.0 - seen.free_gib[0]
+        for instance, load in self.controller._effector._instances.items():
+            if instance not in self.backend.on[load.gpu]:
+                believed[load.gpu] -= sizes[load.fn]
         assert held == pytest.approx(believed)
-        assert max(held) <= 3
-        assert len(self.backend.host) == pytest.approx(
-            4.0 - self.engine.snapshot().host_free_gib[0]
-        )
+        assert max(held) <= 3.0
+        kept = sum(sizes[fn] for fn in self.backend.host)
+        assert kept == pytest.approx(4.0 - seen.host_free_gib[0])
+        assert self.controller.fault is None
 
 
 class Residual(IdlePolicy):
@@ -244,6 +269,16 @@ def test_numbers_that_are_given_out_again_mix_nobody_up(
     scenario = Scenario(made(True), 7, 0.05, recycle=True, max_age_s=30.0).play()
     ends = settled(scenario)
     assert min(ends["served"], ends["failed"], ends["cancelled"]) > 0
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_devices_that_die_under_load_take_nothing_along_that_comes_after(seed: int) -> None:
+    scenario = Scenario(
+        Restless(True), seed, 0.03, True, UNEVEN, every_s=1.0, deaths=0.1, max_age_s=30.0
+    ).play()
+    ends = settled(scenario)
+    assert min(ends["served"], ends["failed"]) > 0
+    assert scenario.controller.statistics.counts["lost_instances"] > 500
 
 
 def test_a_canary_among_hours_of_faults() -> None:

@@ -130,6 +130,8 @@ def test_a_client_that_leaves_frees_its_pages_at_once(tmp_path: Path) -> None:
             assert len((await stays).output["tokens"]) == 200
             assert await books(controller) == {0: (0, 0)}
             assert controller.open_requests == 0
+            counts = controller.statistics.counts
+            assert (counts["cancelled"], counts["batch_errors"]) == (1, 0)
 
     asyncio.run(main())
 
