@@ -190,22 +190,18 @@ def _fill_index(r, f):
     fn = fn_at(r["fn"], f)
     s = scratch_at(r["scratch"], 0)
     cdf, hold, hull, rise, run = s["cdf"], s["hold"], s["hull"], s["rise"], s["run"]
-    factor = worth(r, f)
-    hull[0] = AGES
-    top = 0
     for k in range(AGES - 1, -1, -1):
-        up = cdf[hull[top]] - cdf[k]
-        over = hold[hull[top]] - hold[k]
-        # rise[j], run[j]: from edge hull[j] to the one after it, hull[j - 1]
-        while top > 0 and rise[top] * over >= up * run[top]:
-            top -= 1
-            up = cdf[hull[top]] - cdf[k]
-            over = hold[hull[top]] - hold[k]
-        if over <= TINY:
-            up = 0.0
-        fn["index"][k] = factor * up / max(over, TINY)
-        top += 1
-        hull[top], rise[top], run[top] = k, up, over
+        end = k + 1  # where the hull's edge from k ends; those from there on are known
+        up = cdf[end] - cdf[k]
+        over = hold[end] - hold[k]
+        while end < AGES and rise[end] * over >= up * run[end]:
+            end = hull[end]
+            up = cdf[end] - cdf[k]
+            over = hold[end] - hold[k]
+        hull[k], rise[k], run[k] = end, up if over > TINY else 0.0, over
+    factor = worth(r, f)
+    for k in range(AGES):
+        fn["index"][k] = factor * rise[k] / max(run[k], TINY)
     fn["index_valid"] = 1
 
 
@@ -221,12 +217,18 @@ def hazard_score(r, f, k):
 
 @njit
 def _price_edges(s, rent, cost):
-    """What holding up to each edge costs more than not holding at all; return the best edge."""
+    """What holding up to each edge costs more than not holding at all."""
     gain, hold, cdf = s["gain"], s["hold"], s["cdf"]
-    best = 0
     for k in range(AGES + 1):
         gain[k] = rent * hold[k] - cost * cdf[k]
-        if gain[k] < gain[best]:
+
+
+@njit
+def _cheapest(gain, first):
+    """The first edge of least cost from `first` on."""
+    best = AGES
+    for k in range(AGES - 1, first - 1, -1):
+        if gain[k] <= gain[best]:
             best = k
     return best
 
@@ -236,29 +238,31 @@ def _plan_prewarm(r, f, rent, cost, fee, load):
     """Choose when to load again (edge a) and until when to hold (edge b), if that pays.
 
     cost(a) = min over k <= a of holding up to k, + cold starts between, + the prewarm's load and
-    hold up to the best b >= a; each minimum is a running one, so the search is linear.
+    hold up to the best b > a; each minimum is a running one, so the search is linear.
     """
     fn = fn_at(r["fn"], f)
     s = scratch_at(r["scratch"], 0)
-    best_cost = s["gain"][_price_edges(s, rent, cost)]
-    gain, cdf, until = s["gain"], s["cdf"], s["hull"]
-    until[AGES] = end = AGES
-    for b in range(AGES - 1, -1, -1):
-        end = b if gain[b] <= gain[end] else end
-        until[b] = end
+    _price_edges(s, rent, cost)
+    gain, cdf, later = s["gain"], s["cdf"], s["rise"]
+    least = math.inf
+    for k in range(AGES, -1, -1):
+        later[k] = least  # of the edges after k
+        least = min(least, gain[k])
+    best_cost = least
+    again = fee + rent * load
     least = gain[0]
     chosen = 0
     for a in range(1, AGES):
         least = min(least, gain[a])
-        total = least - gain[a] + gain[until[a]] + (fee + rent * load) * (1.0 - cdf[a])
-        if until[a] > a and total < best_cost:
+        total = least - gain[a] + later[a] + again * (1.0 - cdf[a])
+        if total < best_cost and later[a] < gain[a]:
             best_cost = total
             chosen = a
     fn["prewarm_after_s"] = math.inf
     if chosen > 0:
         ready = _edge(r, chosen)
         fn["prewarm_after_s"] = max(ready - load, 0.0)
-        fn["prewarm_keep_s"] = _edge(r, until[chosen]) - ready + load
+        fn["prewarm_keep_s"] = _edge(r, _cheapest(gain, chosen + 1)) - ready + load
 
 
 @njit
@@ -283,7 +287,9 @@ def hazard_plan(r, f, foreseen):
     cost = load * (1.0 + r["load_price"]) * fn["multiplier"]
     gib = max(fn["gib"], MIN_GIB)
     if r["rent"] > 0.0:
-        keep = _price_edges(scratch_at(r["scratch"], 0), r["rent"] * gib, cost)
+        s = scratch_at(r["scratch"], 0)
+        _price_edges(s, r["rent"] * gib, cost)
+        keep = _cheapest(s["gain"], 0)
         fn["keep_alive_s"] = math.inf if keep == AGES else _edge(r, keep)
     if use_prewarm:
         price = r["price"] * _param(r, PRICE_FACTOR)
