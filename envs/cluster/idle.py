@@ -91,24 +91,28 @@ def step_rows(rows, first, last, until, acting, plan, books):
         plan: mix (B, E), multiplier (B,) and variant (B,) of the decisions; see IdlePlan.
         books: observation (B, K), terms (B, 6), closes (B,), likelihood (B, E) and scale (B,) of
             the rows that have paused; see Pending.
+
+    Returns:
+        One bit, 1 << status, for every status that a row of them has.
     """
     mix, multiplier, variant = plan
     observation, terms, closes, likelihood, scale = books
+    seen = 0
     for k in range(first, last):
         r = rows[k]
         if k + 1 < last:
             bring_near(rows[k + 1])
-        if r["pending"] != NONE:
-            if not acting:
-                continue
+        if acting and r["pending"] != NONE:
             _act(r, k, mix, multiplier, variant)
-        if r["status"] == OVER or r["status"] == NOTICED:
-            continue
-        r["status"] = advance(r, until[k])
-        if r["status"] == PAUSED:
-            _describe(r, k, observation, terms, closes, likelihood, scale)
-        elif r["status"] == OVER:
-            close(r)
+        waits = r["status"] == PAUSED and r["pending"] != NONE
+        if not (waits or r["status"] == OVER or r["status"] == NOTICED):
+            r["status"] = advance(r, until[k])
+            if r["status"] == PAUSED:
+                _describe(r, k, observation, terms, closes, likelihood, scale)
+            elif r["status"] == OVER:
+                close(r)
+        seen |= 1 << r["status"]
+    return seen
 
 
 @entry

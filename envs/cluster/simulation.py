@@ -144,12 +144,11 @@ class Simulation:
         """Advance rows first..last-1, growing the buffers that are full."""
         rows = self.state.rows
         while True:
-            self._run_once(until, first, last, plan)
+            seen = self._run_once(until, first, last, plan)
             plan = None  # carried out
-            status = rows["status"][first:last]
-            if (status == engine.FULL_INSTANCES).any():
+            if seen & 1 << engine.FULL_INSTANCES:
                 self.state.grow_instances()
-            elif (status == engine.FULL_HEAP).any():
+            elif seen & 1 << engine.FULL_HEAP:
                 used = rows["heap_n"] + rows["slowed_n"] + rows["queued"]
                 self.state.grow_heap(int(2 * used.max() + 1024))
             else:
@@ -157,19 +156,21 @@ class Simulation:
 
     def _run_once(
         self, until: NDArray[np.float64], first: int, last: int, plan: IdlePlan | None
-    ) -> None:
-        """One pass, in parallel where it is over all rows."""
+    ) -> int:
+        """One pass, in parallel where it is over all rows; return the statuses seen, as bits."""
         orders = (until, plan is not None, (plan or NO_PLAN).columns, self.pending.books)
         rows = self.state.rows
+        seen: int = 0
         if self._pool is None or last - first < len(rows):
-            step_rows(rows, first, last, *orders)
-            return
+            seen = step_rows(rows, first, last, *orders)
+            return seen
         jobs = [
             self._pool.submit(step_rows, rows, a, b, *orders)
             for a, b in pairwise(self.state.cuts.tolist())
         ]
         for job in jobs:
-            job.result()
+            seen |= job.result()
+        return seen
 
     def apply(self, decision: Decision) -> None:
         """Legalise standing orders of shape (B, F), count the clips and carry the orders out."""

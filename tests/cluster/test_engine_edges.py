@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stoker.envs.cluster import replay
+from stoker.envs.cluster import engine, replay
 from stoker.envs.cluster.decision import Capabilities, Decision, legalize
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.presets import PRESETS
@@ -228,3 +228,16 @@ def test_the_page_of_rules_names_every_choice_number_and_preset() -> None:
             assert f"`{field.removeprefix('rules.')}`" in page
             assert [c for c in choices if f"`{c}`" not in page] == []
     assert [name for name in (*DEFAULTS, *PRESETS) if f"`{name}`" not in page] == []
+
+
+def test_a_row_that_ran_out_of_slots_at_a_decision_grows_once_and_pauses() -> None:
+    rules = Rules(eviction="hazard", plan="hazard")
+    sim = start([model("a")], [(0.0, 0), (50.0, 0)], 4.0, rules)
+    sim.state.rows["pause"] = 1
+    assert sim.run().tolist() == [engine.PAUSED]
+    slots, sim.pending.scale[:] = sim.state.inst.shape[1], 0.0
+    sim.state.rows["status"] = engine.FULL_INSTANCES  # as if the same event had taken the last slot
+    sim.state.rows["free_n"], sim.state.rows["free_head"] = 0, -1
+    assert sim.run().tolist() == [engine.PAUSED]
+    assert sim.state.inst.shape[1] == 2 * slots
+    assert sim.pending.scale[0] == pytest.approx(1.0)  # described: the start-up takes a second
