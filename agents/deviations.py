@@ -1,12 +1,12 @@
 """What single deviations from the heuristic cost: counterfactual data, and a network on them.
 
-Groups of clusters run the same traffic. The first of each keeps to the neutral choice; in every
-other one function at a time makes another choice of one lever for a few ticks. What the whole
-cluster then costs more over a window than the first does is that deviation's cost: traffic does not
-depend on what is decided, so the difference is the deviation's doing, with its effect on all
-functions in it. A network learns to foresee it from what the function's row shows. The policy
-deviates where that saves more than a margin: one step of policy improvement on the heuristic
-(rollouts: Bertsekas and Castanon, 1999).
+Groups of clusters run the same traffic. The first of each keeps to the neutral choice; the others
+begin every window in its state, and in each of them one function makes another choice of one lever
+for a few ticks. What the whole cluster then costs more over the window than the first does is that
+deviation's cost: traffic does not depend on what is decided, so the difference is the deviation's
+doing, with its effect on all functions in it. A network learns to foresee it from what the
+function's row shows. The policy deviates where that saves more than a margin: one step of policy
+improvement on the heuristic (rollouts: Bertsekas and Castanon, 1999).
 
 Rewards of the ids cannot say this as well: the online price of memory is a half to a quarter of
 what memory is worth to the small, full clusters here, and a reward shared by all functions is noise
@@ -69,20 +69,16 @@ class _Window:
         self.lever = rng.choice(len(choices), size=clusters, p=choices / choices.sum())
         self.choice = rng.integers(choices[self.lever])
         heads = np.tile(np.unravel_index(levers.neutral, levers.choices), (clusters, 1))
-        told = (every % groups > 0) & (self.choice != heads[every, self.lever])
-        heads[every, self.lever] = np.where(told, self.choice, heads[every, self.lever])
+        self.told = (every % groups > 0) & (self.choice != heads[every, self.lever])
+        heads[every, self.lever] = np.where(self.told, self.choice, heads[every, self.lever])
         self.joint = np.ravel_multi_index(tuple(heads.T), levers.choices)
-        parts = seen.reshape(clusters // groups, groups, slots, -1)
-        # An earlier deviation may still be felt; then the difference would be its doing, too.
-        alike = np.isclose(parts, parts[:, :1], atol=1e-5).all(axis=(2, 3)).reshape(-1)
-        self.valid = told & alike
         self.seen, self.cost, self.groups = seen[self.row].copy(), np.zeros(clusters), groups
 
     def samples(self) -> Deviations:
         """Costs beyond those of the first cluster of each group."""
         first = self.cost.reshape(-1, self.groups)[:, :1].repeat(self.groups, axis=1).reshape(-1)
         cost = (self.cost - first).astype(np.float32)
-        keep = self.valid
+        keep = self.told
         return Deviations(self.seen[keep], self.lever[keep], self.choice[keep], cost[keep])
 
 
@@ -104,6 +100,7 @@ def collect(
     actions = np.full(rows.num_envs, rows.core.levers.neutral)
     while ended < episodes:
         if tick % WINDOW == 0:
+            seen = level(rows, seen, groups)
             window = _Window(rows, seen, groups, rng)
         assert window is not None
         asked = actions.copy()
@@ -119,6 +116,19 @@ def collect(
             found.append(window.samples())
     parts = ("seen", "lever", "choice", "cost")
     return Deviations(*(np.concatenate([getattr(d, p) for d in found]) for p in parts))
+
+
+def level(rows: FunctionRows, seen: Floats, groups: int) -> Floats:
+    """Put every cluster into the state of its group's first; return what is seen then.
+
+    An earlier deviation may still be felt, and what follows would be its doing, too.
+    """
+    core = rows.core
+    for k in range(core.num_envs):
+        if k % groups:
+            core.copy_row(k - k % groups, k)
+    parts = seen.reshape(core.num_envs // groups, groups, -1)
+    return np.repeat(parts[:, :1], groups, axis=1).reshape(seen.shape)
 
 
 def fit(samples: Deviations, levers: Levers, hidden: tuple[int, ...], seed: int) -> nn.Sequential:

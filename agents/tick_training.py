@@ -60,11 +60,15 @@ class Setting:
 
     @classmethod
     def of(cls, cfg: DictConfig) -> Setting:
-        """Read a config; opponents and the plan's parameters are tuned where a tune run is."""
+        """Read a config; opponents and the plan's parameters are tuned where a tune run is.
+
+        Those of `combined` come first: they were tuned with a host copy kept, as the levers begin.
+        """
         nodes = {name: search.published(name) for name in check_opponents(cfg.env.opponents)}
         known = judged.read_tuned(cfg.tuned)
         nodes |= {name: node for name, node in known.items() if name in nodes}
-        rules = build.build_policy(known["hazard"]).rules if "hazard" in known else None
+        tuned = [known[name] for name in ("combined", "hazard") if name in known]
+        rules = build.build_policy(tuned[0]).rules if tuned else None
         opponents = {name: build.build_policy(node) for name, node in nodes.items()}
         return cls(cfg, read_settings(cfg.agent), rules, nodes, opponents)
 

@@ -177,6 +177,11 @@ class ClusterVectorEnv(VectorEnv[Observation, ArrayLike, NDArray[Any]]):
         never = np.zeros(self.num_envs, np.bool_)
         return self._hand_out(observation), rewards, never, over, info
 
+    def copy_row(self, source: int, target: int) -> None:
+        """Put a row into the state of another one of its group; the episode's return is its own."""
+        self.sim.state.copy_row(source, target)
+        self.slo.copy_row(source, target)
+
     def _hand_out(self, observation: Observation) -> Observation:
         """What the agents see of the present."""
         if self._late is not None:

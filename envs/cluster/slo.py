@@ -48,6 +48,11 @@ class SloMultipliers:
         self.state[k, 0] = rng.uniform(*self.range)
         self.state[k, 2] = self._late[k] = self._requests[k] = 0.0
 
+    def copy_row(self, source: int, target: int) -> None:
+        """Put a row's books into the state of another one's."""
+        for books in (self.state, self._late, self._requests):
+            books[target] = books[source]
+
     def excess(self, late: Floats, requests: Floats) -> Floats:
         """Late requests beyond the number that the target allows. Shapes: (B,)."""
         over: Floats = late - (1.0 - self.state[:, 0]) * requests

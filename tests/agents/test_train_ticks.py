@@ -131,6 +131,10 @@ def test_tuned_opponents_and_the_tuned_index_below_the_levers(tmp_path: Path) ->
     setting = Setting.of(cfg)
     assert setting.core(1).rules.params["slow_decay"] == 0.8
     assert setting.opponents["hazard"].rules.params["slow_decay"] == 0.8
+    beside = {"_target_": "stoker.baselines.combined.Combined", "slow_decay": 0.7}
+    known = {"policies": {"hazard": node, "combined": beside}}
+    (tmp_path / "tuned.yaml").write_text(json.dumps(known))
+    assert Setting.of(cfg).core(1).rules.params["slow_decay"] == 0.7
 
 
 def test_training_and_judging_meet_the_faults_that_are_asked_for() -> None:
