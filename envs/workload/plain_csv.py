@@ -1,8 +1,8 @@
 """Your own traffic as CSV: one line a request, and optionally one line a function.
 
 Requests: `arrival_s,function[,prompt_tokens,output_tokens][,service_s]`, in order of arrival.
-Functions: any of the fields of `stoker.envs.cluster.spec.Function`, at least name, weights_gib and
-device_gib.
+Functions: any of the fields of `stoker.envs.cluster.spec.Function` that hold one value, at least
+name, weights_gib and device_gib.
 
 Shapes: N requests, F functions.  Units: seconds, tokens, GiB.
 """
@@ -89,7 +89,9 @@ def _optional(path: Path, data: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-COLUMNS = tuple(f.name for f in fields(Function) if f.name != "services")
+NESTED = ("services", "llm", "batch_s")
+"""Fields of more than one value, which a cell does not hold."""
+COLUMNS = tuple(f.name for f in fields(Function) if f.name not in NESTED)
 """Of a function table."""
 TEXTS = ("name", "family", "runtime")
 
@@ -172,9 +174,10 @@ def save(
 
 def _save_functions(path: Path, functions: tuple[Function, ...]) -> None:
     for function in functions:
-        if function.services:
-            at = f"function[{function.name}].services"
-            raise SpecError(at, function.services, "none (a table has one service time a function)")
+        for name in NESTED:
+            if value := getattr(function, name):
+                at = f"function[{function.name}].{name}"
+                raise SpecError(at, value, "none (a table has one value a field)")
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stoker.envs.cluster.errors import SpecError
-from stoker.envs.cluster.spec import Function, Service
+from stoker.envs.cluster.spec import Function, Llm, Service
 from stoker.envs.workload import Workload, plain_csv
 
 FUNCTIONS = (
@@ -115,8 +115,18 @@ def test_a_bad_function_is_named_by_line_and_column(tmp_path: Path, text: str, f
     assert caught.value.field == field
 
 
-def test_a_table_that_would_lose_the_times_by_gpu_class_is_not_written(tmp_path: Path) -> None:
-    one = replace(FUNCTIONS[0], services=(Service("fast", 0.1),))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("services", (Service("fast", 0.1),)),
+        ("batch_s", (0.1, 0.1, 0.2, 0.2)),
+        ("llm", Llm("microsoft/phi-2|a40|tp1")),
+    ],
+)
+def test_a_table_that_would_lose_something_is_not_written(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    one = replace(FUNCTIONS[0], **{"max_batch": 1 if name == "llm" else 4, name: value})
     w = Workload(np.array([0.1]), np.zeros(1, np.int32), ("a",), 9.0)
-    with pytest.raises(SpecError, match=r"function\[a\].services"):
+    with pytest.raises(SpecError, match=rf"function\[a\].{name}"):
         plain_csv.save(tmp_path / "req.csv", w, (one,), tmp_path / "fn.csv")
