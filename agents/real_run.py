@@ -101,9 +101,8 @@ def compare(
         seed: of the payloads.
         progress: told about once a second.
     """
-    rows = len(noise)
-    minutes = simulate([cluster] * rows, [workload] * rows, make(), faults=noise)
-    summaries = [minute.summary() for minute in minutes]
+    # One at a time, as a policy of batches wants it.
+    summaries = [simulate(cluster, workload, make(), faults=f)[0].summary() for f in noise]
     predicted = {name: float(np.mean([s[name] for s in summaries])) for name in SHOWN}
     serving = serving or Serving()
     result: ReplayResult = replay(
