@@ -90,17 +90,14 @@ class Graph:
         self._session = onnxruntime.InferenceSession(
             str(self.folder / GRAPH), options, providers=["CPUExecutionProvider"]
         )
+        widths = {node.name: node.shape[-1] for node in self._session.get_inputs()}
+        self.memory = int(widths.get("memory", 0))
+        """Width of what is handed from one call to the next; 0 = the graph remembers nothing."""
 
     def check(self, schema: str) -> None:
         """Refuse a graph that was trained on other columns."""
         if self.manifest["schema"] != schema:
             raise SpecError("bundle.schema", self.manifest["schema"], f"{schema} (this version)")
-
-    @property
-    def memory(self) -> int:
-        """Width of what is handed from one call to the next; 0 = the graph remembers nothing."""
-        widths = [node.shape[1] for node in self._session.get_inputs() if node.name == "memory"]
-        return int(widths[0]) if widths else 0
 
     def run(
         self, observation: NDArray[np.float32], width: int, **more: NDArray[np.float32]

@@ -18,7 +18,7 @@ from stoker.envs.cluster.spec import GIB, Cluster, Function, Gpu, Link, Node, Ob
 from stoker.runtime.arena import aligned
 from stoker.runtime.catalog import Deployment
 
-FORMAT = "stoker-profile-1"
+FORMAT = "stoker-profile-2"
 QUANTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 FACTORS = 21
 """Equally spaced quantiles that noise is drawn by: the measured ones are among them."""
@@ -66,8 +66,9 @@ def check_profile(profile: object, where: str = "profile") -> dict[str, Any]:
             _number(
                 f"{at}.load_s.{tier}.p50", found.get("p50") if isinstance(found, dict) else None
             )
-        order = entry.get("order_s")
-        _number(f"{at}.order_s.p50", order.get("p50") if isinstance(order, dict) else None)
+        for key in ("order_s", "load_order_s"):
+            order = entry.get(key)
+            _number(f"{at}.{key}.p50", order.get("p50") if isinstance(order, dict) else None)
     return profile
 
 
@@ -123,7 +124,7 @@ def profile_function(
     weights_gib = entry["weights_bytes"] / GIB
     disk_s, host_s = entry["load_s"]["disk"]["p50"], entry["load_s"]["host"]["p50"]
     order_s = entry["order_s"]["p50"]
-    load_order_s = entry.get("load_order_s", entry["order_s"])["p50"]
+    load_order_s = entry["load_order_s"]["p50"]
     fixed_s = min(max(host_s - weights_gib / pcie_gib_s, 0.0), disk_s)
     figures: dict[str, Any] = {
         "weights_gib": weights_gib,

@@ -33,6 +33,7 @@ ENTRY = {
     "device_bytes": 2**27,
     "load_s": {"disk": {"p50": 0.145}, "host": {"p50": 0.020}},
     "order_s": {"p50": 0.001},
+    "load_order_s": {"p50": 0.001},
     "alpha_s": 0.010,
     "beta_s": 0.002,
     "max_batch": 8,
@@ -134,7 +135,8 @@ def test_a_function_without_figures_is_named(make_model: MakeModel) -> None:
         ({"models": {"m": {**ENTRY, "alpha_s": "fast"}}}, r"models\.m\.alpha_s = 'fast'"),
         ({"models": {"m": {**ENTRY, "beta_s": -1.0}}}, r"models\.m\.beta_s"),
         ({"models": {"m": {**ENTRY, "load_s": {}}}}, r"models\.m\.load_s\.disk\.p50"),
-        ({"models": {"m": {**ENTRY, "order_s": {"p50": float("nan")}}}}, r"order_s\.p50"),
+        ({"models": {"m": {**ENTRY, "order_s": {"p50": float("nan")}}}}, r"\.order_s\.p50"),
+        ({"models": {"m": {**ENTRY, "load_order_s": None}}}, r"load_order_s\.p50"),
     ],
 )
 def test_a_profile_with_a_bad_figure_is_refused(change: dict[str, Any], field: str) -> None:

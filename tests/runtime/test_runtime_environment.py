@@ -28,6 +28,7 @@ def problems(make_model: MakeModel, **changes: float) -> RealProblems:
             "device_bytes": model.data_bytes + 64,
             "load_s": {"disk": {"p50": 0.02}, "host": {"p50": 0.002}},
             "order_s": {"p50": 0.001},
+            "load_order_s": {"p50": 0.001},
             "alpha_s": 0.002,
             "beta_s": 0.001,
             "max_batch": 8,
