@@ -21,11 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
-from stoker.envs.cluster.idle import TERMS
+from stoker.envs.cluster.idle import TERMS, WORST
 from stoker.envs.cluster.observe_all import BOUND, SLOT, C
 from stoker.envs.cluster.tick_observer import by_function
 from stoker.envs.cluster_view import ClusterVectorEnv
-from stoker.envs.function_view import WORST
 
 Indices = int | Iterable[int] | None
 BILLED = TERMS.index("shadow")

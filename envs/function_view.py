@@ -24,7 +24,7 @@ from stoker.envs.cluster import engine
 from stoker.envs.cluster.decision import IdlePlan
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.faults import FaultRates, Faults, draw
-from stoker.envs.cluster.idle import TERMS, close_episode
+from stoker.envs.cluster.idle import TERMS, close_episode, pay_rows
 from stoker.envs.cluster.observe import K
 from stoker.envs.cluster.observe_all import BOUND
 from stoker.envs.cluster.outcome import collect
@@ -42,9 +42,8 @@ VARIANTS = 3
 ACTIONS = len(MULTIPLIERS) * VARIANTS
 NEUTRAL = MULTIPLIERS.index(1.0) * VARIANTS
 """The action that leaves the heuristic as it is."""
-_MULTIPLIERS = np.array(MULTIPLIERS)
-WORST = 5.0
-"""Rewards are clipped at so many cold starts."""
+_MULTIPLIER_OF = np.repeat(MULTIPLIERS, VARIANTS)
+_VARIANT_OF = np.tile(np.arange(VARIANTS), len(MULTIPLIERS))
 Mix = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
 
@@ -57,8 +56,7 @@ def own_history(observation: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def plan_of(action: NDArray[np.int64], mix: NDArray[np.float64]) -> IdlePlan:
     """What an action means: its multiplier and its variant of the plan. Shape: (N,)"""
-    step, variant = np.divmod(action, VARIANTS)
-    return IdlePlan(mix, _MULTIPLIERS[step], variant)
+    return IdlePlan(mix, _MULTIPLIER_OF.take(action), _VARIANT_OF.take(action))
 
 
 def term_weights(weights: dict[str, float] | None) -> NDArray[np.float64]:
@@ -159,7 +157,7 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
         self._advance(None)
         pending = self._sim.pending
         self._totals += pending.terms
-        return pending.observation.copy(), self._info(pending, np.zeros(self.num_envs, bool))
+        return pending.observation, self._info(pending, np.zeros(self.num_envs, bool))
 
     def step(
         self, actions: NDArray[np.int64]
@@ -172,27 +170,20 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
     ]:
         """Decide for the pending function of every row and run on to the next one."""
         action = np.asarray(actions)
-        legal = ACTIONS
-        if action.shape != (self.num_envs,) or not np.issubdtype(action.dtype, np.integer):
+        if action.shape != (self.num_envs,) or action.dtype.kind not in "iu":
             raise SpecError(
                 "action", f"{action.dtype} {action.shape}", f"integers ({self.num_envs},)"
             )
-        if action.min() < 0 or action.max() >= legal:
-            raise SpecError("action", int(action.max()), f"0..{legal - 1}")
+        least, most = int(action.min()), int(action.max())
+        if least < 0 or most >= ACTIONS:
+            raise SpecError("action", least if least < 0 else most, f"0..{ACTIONS - 1}")
         sim = self.sim
-        over = self._advance(plan_of(action, self.mix(sim.pending.observation)))
-        pending = sim.pending
-        self._totals += pending.terms
-        rewards = self.reward(pending.terms, pending.scale)
-        rewards[pending.closes < 0] = 0.0
+        over = self._advance(plan_of(action, self._mixed))
+        pending, rewards = sim.pending, np.empty(self.num_envs)
+        pay_rows(pending.terms, pending.closes, pending.scale, self.weights, self._totals, rewards)
         info = self._info(pending, over)
         never = np.zeros(self.num_envs, bool)
-        return pending.observation.copy(), rewards, never, over, info
-
-    def reward(self, terms: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Weighted cost in cold starts of the function, negative, clipped. Shapes: (B, 6), (B,)"""
-        reward: NDArray[np.float64] = -np.minimum(terms @ self.weights / scale, WORST)
-        return reward
+        return pending.observation, rewards, never, over, info
 
     def _draw(self, k: int) -> tuple[Cluster, Workload, Faults | None]:
         rng = stream(self._seed, k // self.groups, int(self._episode[k]))
@@ -206,12 +197,13 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
         sim = self.sim
         over = np.zeros(self.num_envs, bool)
         self._ended: dict[int, tuple[NDArray[np.float64], dict[str, float]]] = {}
-        status = sim.run(plan=plan)
-        while (status == engine.OVER).any():
-            for k in np.flatnonzero(status == engine.OVER).tolist():
+        sim.pending = Pending.unfilled(self.num_envs)
+        while sim.run_on(plan) & 1 << engine.OVER:
+            for k in np.flatnonzero(sim.over).tolist():
                 self._finish(k)
                 over[k] = True
-            status = sim.run()
+            plan = None
+        self._mixed = self.mix(sim.pending.observation)
         return over
 
     def _finish(self, k: int) -> None:
@@ -241,17 +233,18 @@ class FunctionVectorEnv(VectorEnv[NDArray[np.float32], NDArray[np.int64], NDArra
         fn["held_price"] = self.sim.state.rows[k]["price_sum"]
 
     def _info(self, pending: Pending, over: NDArray[np.bool_]) -> dict[str, Any]:
-        now = self.sim.state.rows["now"]
+        dt = pending.now_s - self._before
+        self._before = pending.now_s
         info: dict[str, Any] = {
-            "function": self.sim.state.rows["pending"].copy(),
-            "closes": pending.closes.copy(),
-            "terms": pending.terms.copy(),
-            "likelihood": pending.likelihood.copy(),
-            "scale": pending.scale.copy(),
-            "dt": np.where(over, 0.0, now - self._before),
+            "function": pending.function,
+            "closes": pending.closes,
+            "terms": pending.terms,
+            "likelihood": pending.likelihood,
+            "scale": pending.scale,
+            "dt": dt,
         }
-        self._before = now.copy()
-        if over.any():
+        if self._ended:
+            dt[over] = 0.0
             info["final_obs"], info["_final_obs"] = pending.observation.copy(), over
             info["final_terms"] = np.zeros((self.num_envs, len(TERMS)))
             info["summary"] = [{} for _ in range(self.num_envs)]

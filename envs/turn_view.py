@@ -21,10 +21,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.faults import FaultRates
+from stoker.envs.cluster.idle import WORST
 from stoker.envs.cluster.observe_all import BOUND
 from stoker.envs.cluster.spec import Rules
 from stoker.envs.cluster_view import ClusterVectorEnv
-from stoker.envs.function_view import WORST, term_weights
+from stoker.envs.function_view import term_weights
 from stoker.envs.levers import Levers
 from stoker.envs.problems import Problems
 from stoker.envs.streams import Seed

@@ -22,6 +22,7 @@ from stoker.envs.cluster.order import (
     sift_up,
     slot_of,
 )
+from stoker.envs.cluster.prefetch import bring_score
 from stoker.envs.cluster.rules.freq import freq_priority
 from stoker.envs.cluster.rules.greedy_dual import greedy_dual_priority
 from stoker.envs.cluster.rules.greedy_dual_two_tier import two_tier_priority
@@ -34,6 +35,8 @@ from stoker.envs.cluster.rules.size import size_priority
 from stoker.envs.cluster.spans import stands_on
 from stoker.envs.cluster.tables import AGES, NONE, fn_at, gpu_at, inst_at
 
+AHEAD = 3
+"""Places of the order by which a scan asks ahead."""
 LRU, GREEDY_DUAL, FREQ, SIZE, LFU, LANDLORD, TWO_TIER, SCORE, HAZARD = range(9)
 
 
@@ -59,6 +62,15 @@ def priority(r, f, t):
 def index_at(r, f, k):
     """Index of f under a scanning rule at an idle age in bin k."""
     return hazard_score(r, f, k) if r["eviction"] == HAZARD else decision_score(r, f)
+
+
+@njit
+def _look_ahead(r, g, k, t):
+    """Ask for what `_score` will read of the function at place k."""
+    if k < gpu_at(r["gpu"], g)["listed"]:
+        place = place_of(r, g, k)
+        if t >= place["until"]:
+            bring_score(r, place["fn"])
 
 
 @njit
@@ -172,6 +184,7 @@ def _scan(r, g, t, limit):
     best = NONE
     least = limit
     for k in range(gpu_at(r["gpu"], g)["listed"]):
+        _look_ahead(r, g, k + AHEAD, t)
         place = place_of(r, g, k)
         s = _score(r, place, t)
         if s < least and not _stays(r, g, place["fn"], t, limit):
@@ -196,6 +209,7 @@ def evictable_below(r, g, t, limit):
     """Idle bytes on GPU g, not shared, of functions whose index is below `limit`."""
     total = 0
     for k in range(gpu_at(r["gpu"], g)["listed"]):
+        _look_ahead(r, g, k + AHEAD, t)
         place = place_of(r, g, k)
         if index_is_below(r, place, t, limit) and not _stays(r, g, place["fn"], t, limit):
             f = place["fn"]

@@ -14,13 +14,14 @@ import math
 
 import numpy as np
 
+from stoker.envs.cluster.bits import exponent_of, fraction_of
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.rules.params import FAST_DECAY, SLOW_DECAY
 from stoker.envs.cluster.tables import AGES, NONE, f8_at, fn_at, i4_at
 
 OCTAVE = 5
 """Bins in which ages double."""
-LOG_GROWTH = math.log(2.0) / OCTAVE
+STEPS = tuple(2.0 ** (k / OCTAVE) for k in range(1, OCTAVE))
 UNIT_EDGE = 2.0 ** (np.arange(-1.0, AGES) / OCTAVE)
 UNIT_EDGE[0] = 0.0
 UNIT_WIDTH = np.diff(UNIT_EDGE)
@@ -37,8 +38,11 @@ def bin_of(first_bin, gap):
         return 0
     if gap == math.inf:  # no integer stands for it
         return AGES - 1
-    k = min(int(math.log(gap / first_bin) / LOG_GROWTH) + 1, AGES - 1)
-    if gap < first_bin * UNIT_EDGE[k]:  # the logarithm was rounded up to an edge, or down
+    age = gap / first_bin
+    m = fraction_of(age)
+    k = OCTAVE * int(exponent_of(age)) + 1
+    k = min(k + (m >= STEPS[0]) + (m >= STEPS[1]) + (m >= STEPS[2]) + (m >= STEPS[3]), AGES - 1)
+    if gap < first_bin * UNIT_EDGE[k]:  # the quotient was rounded up to an edge, or down
         return k - 1
     if k < AGES - 1 and gap >= first_bin * UNIT_EDGE[k + 1]:
         return k + 1

@@ -13,12 +13,14 @@ from stoker.envs.cluster.jit import entry, njit
 from stoker.envs.cluster.llm_lanes import waiting_s
 from stoker.envs.cluster.observe import observe
 from stoker.envs.cluster.order import rescore
-from stoker.envs.cluster.prefetch import bring_near
+from stoker.envs.cluster.prefetch import bring_ahead
 from stoker.envs.cluster.rules.hazard import expert_mass
 from stoker.envs.cluster.tables import AGES, EXPERTS, NONE, f8_at, fn_at, req_at
 
 TERMS = ("wait", "rent", "host", "load", "drop", "shadow")
 """Reward terms, all costs >= 0, in seconds of waiting; `shadow` is the price of the memory held."""
+WORST = 5.0
+"""Rewards are clipped at so many cold starts."""
 
 
 @njit
@@ -45,8 +47,9 @@ def cold_cost(r, f):
 
 
 @njit
-def _describe(r, k, observation, terms, closes, likelihood, scale):
+def _describe(r, k, books):
     """Describe the decision that row k is due and close the one before it."""
+    observation, terms, closes, likelihood, scale, function, now_s = books
     f = r["pending"]
     fn = fn_at(r["fn"], f)
     read_terms(r, f, terms[k])
@@ -54,6 +57,7 @@ def _describe(r, k, observation, terms, closes, likelihood, scale):
     for e in range(EXPERTS):
         likelihood[k, e] = fn["closing"][e]
     scale[k] = cold_cost(r, f)
+    function[k], now_s[k] = f, r["now"]
     observe(r, f, r["now"], observation[k])
 
 
@@ -66,7 +70,8 @@ def _act(r, k, mix, multiplier, variant):
     for e in range(EXPERTS):
         foreseen &= fn["mix"][e] == mix[k, e]
         fn["mix"][e] = mix[k, e]
-    rescore(r, f)
+    if not foreseen or fn["multiplier"] != multiplier[k]:  # else its score stands
+        rescore(r, f)
     fn["multiplier"] = multiplier[k]
     fn["variant"] = variant[k]
     fn["decision"] = r["decisions"]
@@ -89,26 +94,24 @@ def step_rows(rows, first, last, until, acting, plan, books):
         until: time to which each row runs. Shape: (B,)
         acting: whether `plan` holds decisions.
         plan: mix (B, E), multiplier (B,) and variant (B,) of the decisions; see IdlePlan.
-        books: observation (B, K), terms (B, 6), closes (B,), likelihood (B, E) and scale (B,) of
-            the rows that have paused; see Pending.
+        books: observation (B, K), terms (B, 6), closes (B,), likelihood (B, E), scale (B,),
+            function (B,) and now_s (B,) of the rows that have paused; see Pending.
 
     Returns:
         One bit, 1 << status, for every status that a row of them has.
     """
     mix, multiplier, variant = plan
-    observation, terms, closes, likelihood, scale = books
     seen = 0
     for k in range(first, last):
         r = rows[k]
-        if k + 1 < last:
-            bring_near(rows[k + 1])
+        bring_ahead(rows, k, last)
         if acting and r["pending"] != NONE:
             _act(r, k, mix, multiplier, variant)
         waits = r["status"] == PAUSED and r["pending"] != NONE
         if not (waits or r["status"] == OVER or r["status"] == NOTICED):
             r["status"] = advance(r, until[k])
             if r["status"] == PAUSED:
-                _describe(r, k, observation, terms, closes, likelihood, scale)
+                _describe(r, k, books)
             elif r["status"] == OVER:
                 close(r)
         seen |= 1 << r["status"]
@@ -116,12 +119,25 @@ def step_rows(rows, first, last, until, acting, plan, books):
 
 
 @entry
+def pay_rows(terms, closes, scale, weights, totals, rewards):
+    """Add to the totals of an episode, and reward: weighted cost in cold starts, negative, clipped.
+
+    Shapes: (B, 6), (B,), (B,), (6,), (B, 6), (B,)
+    """
+    for k in range(rewards.shape[0]):
+        cost = 0.0
+        for j in range(weights.shape[0]):
+            totals[k, j] += terms[k, j]
+            cost += weights[j] * terms[k, j]
+        rewards[k] = -min(cost / scale[k], WORST) if closes[k] >= 0 else 0.0
+
+
+@entry
 def observe_rows(rows, books):
     """Describe the decision that each row is due, where one is: for a planner that does not run."""
-    observation, terms, closes, likelihood, scale = books
     for k in range(rows.shape[0]):
         if rows[k]["pending"] != NONE:
-            _describe(rows[k], k, observation, terms, closes, likelihood, scale)
+            _describe(rows[k], k, books)
 
 
 @entry

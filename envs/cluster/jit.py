@@ -3,7 +3,8 @@
 numba keys a cached entry on the entry's own file: an edited rule in another file would silently
 keep running in its old form. Entries are therefore cached in a folder named after a digest of all
 engine sources, so any edit starts a fresh cache. Engine code holds no references and allocates
-nothing, hence `_nrt=False`: no reference counting in the hot path.
+nothing, hence `_nrt=False`: no reference counting in the hot path. Divisions are numpy's, without a
+test for zero that keeps loops from becoming vectors.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ def cache_root() -> Path:
     raise OSError("no writable folder for compiled code: set STOKER_CACHE to one")
 
 
+ALIKE = {"_nrt": False, "error_model": "numpy"}
+"""How all engine code is compiled."""
 _KEPT: list[Any] = []
 """Compiled functions that only addresses refer to."""
 _CACHE = cache_root() / "engine" / source_digest()
@@ -61,9 +64,8 @@ _CACHE = cache_root() / "engine" / source_digest()
 def njit(function: F, **options: Any) -> F:
     """Compile a rule or a helper: called only from compiled code, cached with its entry."""
     wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    compiled: F = _numba_njit(_nrt=False, pipeline_class=HelperCompiler, **wrappers, **options)(
-        function
-    )
+    compile_: Any = _numba_njit(pipeline_class=HelperCompiler, **wrappers, **options, **ALIKE)
+    compiled: F = compile_(function)
     return compiled
 
 
@@ -77,9 +79,8 @@ def entry(function: F) -> F:
     before = config.CACHE_DIR
     config.CACHE_DIR = str(_CACHE)
     try:
-        compiled: F = _numba_njit(_nrt=False, cache=True, nogil=True, pipeline_class=EntryCompiler)(
-            function
-        )
+        compile_: Any = _numba_njit(cache=True, nogil=True, pipeline_class=EntryCompiler, **ALIKE)
+        compiled: F = compile_(function)
     finally:
         config.CACHE_DIR = before
     return compiled
@@ -93,9 +94,8 @@ def address_of(function: Callable[..., Any], signature: str) -> int:
     before = config.CACHE_DIR
     config.CACHE_DIR = str(_CACHE)
     try:
-        compiled = _numba_cfunc(signature, cache=True, pipeline_class=EntryCompiler, _nrt=False)(
-            function
-        )
+        compile_ = _numba_cfunc(signature, cache=True, pipeline_class=EntryCompiler, **ALIKE)
+        compiled = compile_(function)
     finally:
         config.CACHE_DIR = before
     _KEPT.append(compiled)

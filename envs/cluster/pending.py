@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stoker.envs.cluster.idle import TERMS
 from stoker.envs.cluster.observe import K
-from stoker.envs.cluster.tables import EXPERTS
+from stoker.envs.cluster.tables import EXPERTS, NONE
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,10 @@ class Pending:
     """Probability that each expert gave to the gap that has ended. Shape: (B, E)"""
     scale: NDArray[np.float64]
     """Cost of a cold start of the function, in seconds of waiting. Shape: (B,)"""
+    function: NDArray[np.int64]
+    """The function that has become idle. Shape: (B,)"""
+    now_s: NDArray[np.float64]
+    """When. Shape: (B,)"""
 
     @classmethod
     def empty(cls, rows: int) -> Pending:
@@ -40,9 +44,27 @@ class Pending:
             np.full(rows, -1),
             np.zeros((rows, EXPERTS)),
             np.ones(rows),
+            np.full(rows, NONE),
+            np.zeros(rows),
+        )
+
+    @classmethod
+    def unfilled(cls, rows: int) -> Pending:
+        """Allocate for `rows` rows, all of which will be due before anything is read."""
+        return cls(
+            np.empty((rows, K), np.float32),
+            np.empty((rows, len(TERMS))),
+            np.empty(rows, np.int64),
+            np.empty((rows, EXPERTS)),
+            np.empty(rows),
+            np.empty(rows, np.int64),
+            np.empty(rows),
         )
 
     @property
     def books(self) -> tuple[NDArray[Any], ...]:
         """As compiled code takes them."""
-        return self.observation, self.terms, self.closes, self.likelihood, self.scale
+        return (
+            self.observation, self.terms, self.closes, self.likelihood, self.scale, self.function,
+            self.now_s,
+        )  # fmt: skip

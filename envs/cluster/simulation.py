@@ -89,6 +89,7 @@ class Simulation:
         """The decisions that are due; filled by `run` where a row pauses."""
         self.observer: TickObserver | None = None
         """What fills `Snapshot.observation`; see `observe`."""
+        self._never = np.full(len(clusters), np.inf)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def load(
@@ -134,14 +135,16 @@ class Simulation:
         status: NDArray[np.int64] = self.state.rows["status"].copy()
         return status
 
+    def run_on(self, plan: IdlePlan | None) -> int:
+        """Advance every row to its horizon or its next pause; return one bit a state seen."""
+        return self._run(self._never, 0, len(self.state.rows), plan)
+
     def run_row(self, k: int, until_s: float) -> None:
         """Advance row k alone."""
         self._run(np.full(len(self.state.rows), until_s), k, k + 1, None)
 
-    def _run(
-        self, until: NDArray[np.float64], first: int, last: int, plan: IdlePlan | None
-    ) -> None:
-        """Advance rows first..last-1, growing the buffers that are full."""
+    def _run(self, until: NDArray[np.float64], first: int, last: int, plan: IdlePlan | None) -> int:
+        """Advance rows first..last-1, growing the buffers that are full; return the states seen."""
         rows = self.state.rows
         while True:
             seen = self._run_once(until, first, last, plan)
@@ -152,7 +155,7 @@ class Simulation:
                 used = rows["heap_n"] + rows["slowed_n"] + rows["queued"]
                 self.state.grow_heap(int(2 * used.max() + 1024))
             else:
-                return
+                return seen
 
     def _run_once(
         self, until: NDArray[np.float64], first: int, last: int, plan: IdlePlan | None

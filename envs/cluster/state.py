@@ -40,6 +40,7 @@ from stoker.envs.cluster.tables import (
     INST,
     KEPT,
     LAYER,
+    LINE,
     LINK,
     NF,
     NODE,
@@ -69,6 +70,14 @@ def new_instances(rows: int, slots: int, first: int = 0) -> Records:
     return table
 
 
+def on_lines(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Records:
+    """A table of zeros that begins at a line of the cache."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    raw = np.zeros(size + LINE, np.uint8)
+    first = -raw.ctypes.data % LINE
+    return raw[first : first + size].view(dtype).reshape(shape)
+
+
 NOTHING = Workload(np.zeros(0), np.zeros(0, np.int32), (), 1.0)
 """What a row serves before its first `load`."""
 
@@ -93,7 +102,7 @@ class State:
         """Thread k runs rows cuts[k] .. cuts[k + 1] - 1."""
         self.scratch = np.zeros(b, SCRATCH)
         self.rows = np.zeros(b, ROW)
-        self.fn = np.zeros((b, f), FN)
+        self.fn = on_lines((b, f), FN)
         self.gpu = np.zeros((b, g), GPU)
         self.node = np.zeros((b, m), NODE)
         self.link = np.zeros((b, 3 * m + g), LINK)

@@ -20,6 +20,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+LINE = 64
+"""Bytes of a line of the cache."""
 AGES = 72
 """Bins of a gap histogram."""
 FEATURE_COUNT, SCALAR_COUNT = 73, 25
@@ -51,47 +53,48 @@ FN = np.dtype(
         ("concurrency", "i8"), ("max_batch", "i8"), ("min_batch", "i8"), ("max_instances", "i8"),
         ("keep_alive_s", "f8"), ("batch_wait_s", "f8"), ("freq", "f8"), ("prio", "f8"),
         ("cost", "f8"), ("cost_size", "f8"), ("overlap_s", "f8"), ("gpus", "i8"),
-        # what a start moves and holds
-        ("bytes", "i8"), ("shared", "i8"), ("family", "i8"), ("weights", "i8"), ("process_s", "f8"),
-        ("fork_s", "f8"), ("warmup_s", "f8"), ("load_rate", "f8"),
         # charged to this function since its last decision (reward of its row)
         ("held", "i8"), ("held_rent", "f8"), ("held_t", "f8"), ("held_price", "f8"),
         ("held_host", "i8"), ("acc_gib_s", "f8"), ("acc_host_gib_s", "f8"), ("acc_rent", "f8"),
         ("acc_shadow", "f8"), ("acc_wait_s", "f8"), ("acc_load_s", "f8"), ("acc_drops", "i8"),
         ("acc_requests", "i8"), ("acc_late", "i8"), ("decision", "i8"), ("slo_s", "f8"),
-        # orders, timers and places in lists that few requests touch
-        ("hosts", "i8"), ("host_keep_alive_s", "f8"), ("gpu_class", "i8"), ("drop_head", "i8"),
-        ("prewarm", "i8"), ("weighted", "i8"), ("placed", "i8"), ("target_n", "i8"),
+        # timers and orders
         ("batch_timer", "f8"), ("prewarm_timer", "f8"), ("order_timer", "f8"), ("batches", "i8"),
-        ("service_s", "f8"), ("peers", "i8"), ("next_waiting", "i8"), ("parked", "i8"),
-        ("gib", "f8"), ("weights_gib", "f8"), ("load_disk_s", "f8"), ("load_host_s", "f8"),
-        ("load_remote_s", "f8"), ("batch_limit", "i8"), ("disk_bytes", "i8"), ("hostable", "i8"),
-        ("compression", "f8"), ("prewarm_after_s", "f8"), ("prewarm_keep_s", "f8"),
-        ("eviction_score", "f8"), ("prewarm_host", "i8"), ("host_eviction_score", "f8"),
-        ("disks", "i8"),
-        # what is known of its traffic (features.py)
-        ("arrivals", "i8"), ("gaps", "i8"), ("last_arrival", "f8"), ("last_idle", "f8"),
-        ("gap", "f8"), ("gap_bin", "i8"), ("prev_bin", "i8"), ("rate", "f8", (4,)),
+        ("service_s", "f8"), ("hosts", "i8"), ("next_waiting", "i8"), ("parked", "i8"),
+        # what is known of its traffic (features.py), the forecasts that are mixed
+        ("arrivals", "i8"), ("gaps", "i8"), ("last_arrival", "f8"), ("gap", "f8"),
+        ("gap_bin", "i8"), ("prev_bin", "i8"), ("foreseen", "i8"), ("left_out", "i8"),
+        ("rate", "f8", (4,)),
         ("slow_unit", "f8"), ("fast_unit", "f8"), ("slow_sum", "f8"), ("fast_sum", "f8"),
         ("slow", "f4", (AGES,)), ("fast", "f4", (AGES,)),
-        ("foreseen", "i8"), ("left_out", "i8"),
-        # forecast of the gap that runs now, index by age, the plan (rules/hazard.py)
-        ("mix", "f8", (EXPERTS,)), ("multiplier", "f8"), ("variant", "i8"), ("index_valid", "i8"),
-        ("index", "f4", (AGES,)), ("closing", "f4", (EXPERTS,)),
+        ("mix", "f8", (EXPERTS,)), ("prewarm_after_s", "f8"), ("prewarm_keep_s", "f8"),
+        # what an eviction reads of a function that may leave: index by age (rules/hazard.py)
+        ("last_idle", "f8"), ("multiplier", "f8"), ("index_valid", "i8"), ("bytes", "i8"),
+        ("shared", "i8"), ("gib", "f8"), ("load_disk_s", "f8"), ("variant", "i8"),
+        ("index", "f4", (AGES,)), ("closing", "f4", (EXPERTS,)), ("eviction_score", "f8"),
+        # what a start moves and holds
+        ("family", "i8"), ("weights", "i8"), ("process_s", "f8"), ("fork_s", "f8"),
+        ("warmup_s", "f8"), ("load_rate", "f8"), ("load_host_s", "f8"), ("load_remote_s", "f8"),
+        # orders, timers and places in lists that few requests touch
+        ("host_keep_alive_s", "f8"), ("gpu_class", "i8"), ("drop_head", "i8"), ("prewarm", "i8"),
+        ("weighted", "i8"), ("placed", "i8"), ("target_n", "i8"), ("peers", "i8"),
+        ("weights_gib", "f8"), ("batch_limit", "i8"), ("disk_bytes", "i8"), ("hostable", "i8"),
+        ("compression", "f8"), ("prewarm_host", "i8"), ("host_eviction_score", "f8"),
+        ("disks", "i8"),
         # its targets: where they stand, for host memory, shares of its requests (placed.py)
         ("target_first", "i8"), ("hosted", "i8"), ("turn", "f8"),
         # what an instance takes of a GPU's compute (gpulet.py), what its batches ask for
         ("part", "i8"), ("compute_util", "f8"), ("memory_util", "f8"),
         # parked layers and lending (layers.py, lending.py)
         ("runtime_s", "f8"), ("lent_s", "f8"), ("lend_after_s", "f8"), ("process_bytes", "i8"),
-        ("sandbox_bytes", "i8"), ("image", "i8"), ("kin", "i8"), ("runtime_keep_alive_s", "f8"),
+        ("sandbox_bytes", "i8"), ("image", "i4"), ("kin", "i4"), ("runtime_keep_alive_s", "f8"),
         ("sandbox_keep_alive_s", "f8"), ("held_parked", "i8"),
         # loads that have begun, where their times are noisy
         ("loads", "i8"),
         # batches decided from outside (batching.py): a decision is due, waiting charged so far,
         # time of the batches begun, the last one's size and time, requests charged as late that
         # wait and that run
-        ("asked", "i8"), ("charged_s", "f8"), ("begun_s", "f8"), ("ran", "i8"), ("ran_s", "f8"),
+        ("asked", "i4"), ("ran", "i4"), ("charged_s", "f8"), ("begun_s", "f8"), ("ran_s", "f8"),
         ("overdue", "i8"), ("prepaid", "i8"),
         # its pattern among the replicas of LLMs, else NONE (llm_lanes.py)
         ("llm", "i8"),
@@ -100,7 +103,9 @@ FN = np.dtype(
     ],
     align=True,
 )  # fmt: skip
-"""What one request touches stands together and first, eight fields a line of the cache."""
+"""What one request touches stands together and first, eight fields a line of the cache; the table
+begins at a line, and so does every function in it."""
+assert FN.itemsize % LINE == 0
 INST = np.dtype(
     [
         ("fn", "i8"), ("node", "i8"), ("gpu", "i8"), ("state", "i8"), ("inflight", "i8"),
