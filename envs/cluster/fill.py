@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stoker.envs.cluster.columns import Columns
 from stoker.envs.cluster.spec import CHOICES, GIB, Cluster, Gpu, Link, Node, Rules
-from stoker.envs.cluster.tables import EXCESS, LINEAR, NONE, PROCESSOR, THERE, WHOLE
+from stoker.envs.cluster.tables import BY_LOADS, EXCESS, LINEAR, NONE, PROCESSOR, THERE, WHOLE
 
 if TYPE_CHECKING:
     from stoker.envs.cluster.state import State
@@ -173,6 +173,10 @@ def fill_gpu(record: Any, gpu: Gpu, cluster: Cluster) -> None:
     record["slows"] = SLOWS[gpu.interference]
     if gpu.sharing == "processor":
         record["slows"] = PROCESSOR
+    elif gpu.interference == "none" and gpu.beside:
+        record["slows"] = BY_LOADS
+    for name in ("batch_beside_load", "load_beside_batch"):
+        record[name] = getattr(gpu, name)
     if gpu.coefficients:
         record["coefficients"] = gpu.coefficients
     record["byte_rent"] = gpu.usd_gib_s / wait / GIB if wait else 0.0

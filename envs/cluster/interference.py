@@ -1,4 +1,4 @@
-"""How batches that run on fractions of one GPU slow each other (`Gpu.interference`).
+"""How batches on fractions of one GPU slow each other (`Gpu.interference`), and batches a load.
 
 - `linear`, gpulet (USENIX ATC 2022; form as in its public code, casys-kaist/glet): a regression on
   the utilisation of the L2 cache and of the DRAM bandwidth, own and the other's, and a constant. It
@@ -13,6 +13,7 @@ Nothing runs faster than alone: a factor below 1 counts as 1.
 from __future__ import annotations
 
 from stoker.envs.cluster.jit import njit
+from stoker.envs.cluster.tables import NONE, gpu_at
 
 
 @njit
@@ -28,3 +29,12 @@ def linear_slowdown(gpu, fn, compute, memory):
 def excess_slowdown(compute, memory):
     """The same factor for all: what they ask for in all of the scarcer resource."""
     return max(1.0, max(compute, memory))
+
+
+@njit
+def load_slowdown(r, inst):
+    """What a load takes so many times as long for: batches run on its GPU, if it goes to one."""
+    if inst["gpu"] == NONE:
+        return 1.0
+    gpu = gpu_at(r["gpu"], inst["gpu"])
+    return 1.0 if gpu["slowed_head"] == NONE else gpu["load_beside_batch"]

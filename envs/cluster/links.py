@@ -14,6 +14,7 @@ import math
 
 from stoker.envs.cluster.chains import append, take_out
 from stoker.envs.cluster.events import LINK, PHASE, push, quantize, reschedule, scheduled
+from stoker.envs.cluster.interference import load_slowdown
 from stoker.envs.cluster.jit import njit
 from stoker.envs.cluster.tables import NONE, event_at, gpu_at, inst_at, link_at
 
@@ -116,8 +117,8 @@ def _serve_fifo(r, link, i, t):
         _pass(r, i, inst["through"], 1)
         rate = min(rate, _passing_rate(r, inst))
         _share_others(r, inst["link"], i, inst["through"], t)
-    inst["now_rate"] = rate
-    seconds = inst["left"] / rate
+    inst["now_rate"] = rate / load_slowdown(r, inst)
+    seconds = inst["left"] / inst["now_rate"]
     link["busy_s"] += seconds
     push(r, quantize(r, t + seconds), PHASE, i, inst["created"] & 0x7FFFFFFF)
 
@@ -139,6 +140,7 @@ def _share(r, l, t):
         inst["now_rate"] = min(share, inst["rate"])
         if inst["through"] != NONE:
             inst["now_rate"] = min(inst["now_rate"], _passing_rate(r, inst))
+        inst["now_rate"] /= load_slowdown(r, inst)
         soonest = min(soonest, max(inst["left"], 0.0) / inst["now_rate"])
         i = inst["next"]
     link["busy_s"] += dt
@@ -239,6 +241,7 @@ def _settle_again(r, l, t):
         rate = min(link["rate"], inst["rate"])
         if inst["through"] != NONE:
             rate = min(rate, _passing_rate(r, inst))
+        rate /= load_slowdown(r, inst)
         k = scheduled(r, PHASE, i, inst["created"] & 0x7FFFFFFF)
         before_s = event_at(r["heap"], k)["t"] - t
         left_s = before_s * inst["now_rate"] / rate
@@ -255,6 +258,16 @@ def _time_again(r, l, t):
         _settle_again(r, l, t)
     else:
         _share_again(r, l, t)
+
+
+@njit
+def time_loads(r, g, t):
+    """Batches have begun or ended on GPU g: the loads onto it go on at another speed."""
+    nodes, gpus, n = r["nodes"], r["gpus"], gpu_at(r["gpu"], g)["node"]
+    _time_again(r, n, t)
+    _time_again(r, nodes + g, t)
+    _time_again(r, nodes + gpus + n, t)
+    _time_again(r, 2 * nodes + gpus + n, t)
 
 
 @njit

@@ -18,8 +18,12 @@ def check(cluster: Cluster, workload: Workload, rules: Rules) -> None:
         if gpu.slows and rules.scale_out == "wait_vs_cold":  # it would need to foresee the ends
             if gpu.sharing == "processor":
                 raise SpecError("gpu.sharing", gpu.sharing, "parallel (scale_out is wait_vs_cold)")
-            accepted = "none (rules.scale_out is wait_vs_cold)"
-            raise SpecError("gpu.interference", gpu.interference, accepted)
+            if gpu.interference != "none":
+                accepted = "none (rules.scale_out is wait_vs_cold)"
+                raise SpecError("gpu.interference", gpu.interference, accepted)
+            found = (gpu.batch_beside_load, gpu.load_beside_batch)
+            field = "gpu.batch_beside_load, load_beside_batch"
+            raise SpecError(field, found, "1, 1 (rules.scale_out is wait_vs_cold)")
     if len(workload.names) != len(cluster.functions):
         accepted = f"as many as the cluster has functions ({len(cluster.functions)})"
         raise SpecError("workload.names", len(workload.names), accepted)

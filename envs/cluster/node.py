@@ -35,12 +35,19 @@ class Gpu:
     coefficients: tuple[float, ...] = ()
     """Of `linear`, fitted on the device: own compute_util, the others', own memory_util, the
     others', constant."""
+    batch_beside_load: float = 1.0
+    """So many times as long a batch takes while an instance is loaded onto the device."""
+    load_beside_batch: float = 1.0
+    """So many times as long weights take to the device while a batch runs on it."""
 
     def __post_init__(self) -> None:
         require(self.memory_gib > 0.0, "gpu.memory_gib", self.memory_gib, "> 0")
         for name in ("price_usd_h", "idle_w", "busy_w"):
             value = getattr(self, name)
             require(0.0 <= value < math.inf, f"gpu.{name}", value, "finite, >= 0")
+        for name in ("batch_beside_load", "load_beside_batch"):
+            value = getattr(self, name)
+            require(1.0 <= value < math.inf, f"gpu.{name}", value, "finite, >= 1")
         choose("gpu.sharing", self.sharing, "gpu.sharing")
         choose("gpu.interference", self.interference, "gpu.interference")
         if self.interference != "none" and self.sharing != "spatial":
@@ -53,8 +60,13 @@ class Gpu:
 
     @property
     def slows(self) -> bool:
-        """Whether batches that run at once slow each other."""
-        return self.sharing == "processor" or self.interference != "none"
+        """Whether batches slow each other, or batches and loads do."""
+        return self.sharing == "processor" or self.interference != "none" or self.beside
+
+    @property
+    def beside(self) -> bool:
+        """Whether batches and loads slow each other."""
+        return self.batch_beside_load > 1.0 or self.load_beside_batch > 1.0
 
     @property
     def usd_gib_s(self) -> float:

@@ -1,4 +1,4 @@
-"""Batches that run on a GPU at once and slow each other: shared in time, or by interference.
+"""Batches on a GPU that slow each other (shared in time, or by interference), or that loads slow.
 
 Each batch of such a GPU keeps what it has left to do, in seconds alone, and its present speed. At
 every start and end on the GPU the work is brought up to date, all speeds are set anew, and a timer
@@ -8,6 +8,10 @@ is set for the batch that ends first; timers with an older stamp are void.
 | --- | --- |
 | PROCESSOR | 1 / k: egalitarian processor sharing |
 | LINEAR, EXCESS | 1 / its slowdown (interference.py); 1 where k = 1 |
+| BY_LOADS | 1 |
+
+While something is loaded onto the GPU, all of these speeds are divided by `batch_beside_load`;
+while a batch runs, those of the loads by `load_beside_batch` (links.py).
 
 Units: seconds.
 """
@@ -19,8 +23,8 @@ import math
 from stoker.envs.cluster.events import SLOW_DONE, push, quantize
 from stoker.envs.cluster.interference import excess_slowdown, linear_slowdown
 from stoker.envs.cluster.jit import njit
-from stoker.envs.cluster.links import DONE_S, ULPS
-from stoker.envs.cluster.tables import LINEAR, NONE, PROCESSOR, fn_at, gpu_at, slowed_at
+from stoker.envs.cluster.links import DONE_S, ULPS, time_loads
+from stoker.envs.cluster.tables import BY_LOADS, LINEAR, NONE, PROCESSOR, fn_at, gpu_at, slowed_at
 
 
 @njit
@@ -92,7 +96,7 @@ def _demand(r, gpu):
 @njit
 def _slowdown(gpu, fn, n, compute, memory):
     """What a batch's time is multiplied with while n batches run that ask for so much in all."""
-    if n == 1:
+    if n == 1 or gpu["slows"] == BY_LOADS:
         return 1.0
     if gpu["slows"] == PROCESSOR:
         return float(n)
@@ -106,11 +110,12 @@ def _set_speeds(r, g, t):
     """Set all speeds anew, and the timer for the batch that ends first (of equals the oldest)."""
     gpu = gpu_at(r["gpu"], g)
     n, compute, memory = _demand(r, gpu)
+    beside = gpu["batch_beside_load"] if gpu["loading"] > 0 else 1.0
     soonest = math.inf
     k = gpu["slowed_head"]
     while k != NONE:
         batch = slowed_at(r["slowed"], k)
-        slowdown = _slowdown(gpu, fn_at(r["fn"], batch["fn"]), n, compute, memory)
+        slowdown = beside * _slowdown(gpu, fn_at(r["fn"], batch["fn"]), n, compute, memory)
         batch["speed"] = 1.0 / slowdown
         seconds = batch["left"] * slowdown
         if seconds <= max(DONE_S, ULPS * t):  # a rounding error is left
@@ -125,6 +130,20 @@ def _set_speeds(r, g, t):
 
 
 @njit
+def _time_loads(r, g, t):
+    gpu = gpu_at(r["gpu"], g)
+    if gpu["load_beside_batch"] != 1.0 and gpu["loading"] > 0:
+        time_loads(r, g, t)
+
+
+@njit
+def loads_changed(r, g, t):
+    """A load onto GPU g has begun or ended, and batches beside it are slowed by one."""
+    _work(r, gpu_at(r["gpu"], g), t)
+    _set_speeds(r, g, t)
+
+
+@njit
 def begin_batch(r, g, f, head, n, seconds, t):
     """A batch of n requests of f from `head`, of so many seconds alone, begins on GPU g."""
     gpu = gpu_at(r["gpu"], g)
@@ -134,6 +153,7 @@ def begin_batch(r, g, f, head, n, seconds, t):
     batch["fn"], batch["head"], batch["n"], batch["left"] = f, head, n, seconds
     _append(r, gpu, k)
     _set_speeds(r, g, t)
+    _time_loads(r, g, t)
 
 
 @njit
@@ -148,6 +168,7 @@ def end_batch(r, g, stamp, t):
     head, n = batch["head"], batch["n"]
     _remove(r, gpu, k)
     _set_speeds(r, g, t)
+    _time_loads(r, g, t)
     return head, n
 
 

@@ -13,6 +13,7 @@ from stoker.envs.cluster.bill import touch_gpu
 from stoker.envs.cluster.jit import hot, njit
 from stoker.envs.cluster.order import count_idle, delist, enlist, slot_of
 from stoker.envs.cluster.sharing import make_evictable, make_needed, occupy, vacate
+from stoker.envs.cluster.slowing import loads_changed
 from stoker.envs.cluster.tables import NONE, READY, inst_at
 
 
@@ -23,11 +24,22 @@ def enter_gpu(r, f, g, t):
     moves = occupy(r, f, g, t)
     gpu["loading"] += 1
     gpu["resident"] += 1
+    if gpu["batch_beside_load"] != 1.0:
+        loads_changed(r, g, t)
     slot = slot_of(r, g, f)
     slot["n"] += 1
     if slot["n"] == 1:
         enlist(r, g, f)
     return moves
+
+
+@hot
+def _one_less(r, g, t):
+    """A load onto GPU g has ended."""
+    gpu = touch_gpu(r, g, t)
+    gpu["loading"] -= 1
+    if gpu["batch_beside_load"] != 1.0:
+        loads_changed(r, g, t)
 
 
 @hot
@@ -37,7 +49,7 @@ def end_loading(r, i, t):
     while j != NONE:
         part = inst_at(r["inst"], j)
         f, g = part["fn"], part["gpu"]
-        touch_gpu(r, g, t)["loading"] -= 1
+        _one_less(r, g, t)
         make_evictable(r, f, g, 1)
         count_idle(r, g, f, 1)
         j = part["shard"]
@@ -49,7 +61,7 @@ def stop_loading(r, i, t):
     j = i
     while j != NONE:
         part = inst_at(r["inst"], j)
-        touch_gpu(r, part["gpu"], t)["loading"] -= 1
+        _one_less(r, part["gpu"], t)
         j = part["shard"]
 
 

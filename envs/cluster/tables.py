@@ -33,8 +33,8 @@ NONE = -1
 FREE, STARTING, READY, FETCHING, SHARD, PARKED = 0, 1, 2, 3, 4, 5
 """States of an instance slot; FETCHING brings a host copy and holds no device memory, SHARD is a
 further GPU of an instance that spans several (spans.py), PARKED a layer in host memory."""
-PROCESSOR, LINEAR, EXCESS = 1, 2, 3
-"""How the batches of a GPU slow each other (slowing.py); 0 = not at all."""
+PROCESSOR, LINEAR, EXCESS, BY_LOADS = 1, 2, 3, 4
+"""How the batches of a GPU are slowed (slowing.py): by each other, or by loads alone; 0 = never."""
 WHOLE = 2**30
 """Parts of a GPU that is shared in space."""
 UP, DRAINING, OFF, BOOTING = 0, 1, 2, 3
@@ -132,7 +132,7 @@ GPU = np.dtype(
         # sharing in space, batches that slow each other (slowing.py)
         ("spatial", "i8"), ("slows", "i8"), ("coefficients", "f8", (5,)),
         ("slowed_head", "i8"), ("slowed_tail", "i8"), ("slowed_t", "f8"), ("slowed_stamp", "i8"),
-        ("due", "i8"),
+        ("due", "i8"), ("batch_beside_load", "f8"), ("load_beside_batch", "f8"),
     ],
     align=True,
 )  # fmt: skip

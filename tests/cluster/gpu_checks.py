@@ -88,7 +88,9 @@ def check_sharing(sim: Simulation, k: int) -> None:
         listed += len(batches)
         assert len(batches) == (gpu["running"] if spec.slows else 0)
         functions = [cluster.functions[b["fn"]] for b in batches]
-        assert np.allclose([b["speed"] for b in batches], speeds(spec, functions), rtol=1e-12)
+        beside = spec.batch_beside_load if gpu["loading"] else 1.0
+        expected = np.array(speeds(spec, functions)) / beside
+        assert np.allclose([b["speed"] for b in batches], expected, rtol=1e-12)
         if batches:
             # work that is left now, and never less than none
             done = (state.rows[k]["now"] - gpu["slowed_t"]) * np.array(
@@ -118,7 +120,7 @@ def batches_on(sim: Simulation, k: int, g: int) -> list[Any]:
 
 def speeds(gpu: Gpu, running: list[Function]) -> list[float]:
     """Speeds of batches that run on a GPU at once, from the description of the forms."""
-    if len(running) < 2 or not gpu.slows:
+    if len(running) < 2 or (gpu.sharing != "processor" and gpu.interference == "none"):
         return [1.0] * len(running)
     if gpu.sharing == "processor":
         return [1.0 / len(running)] * len(running)

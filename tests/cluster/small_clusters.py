@@ -231,9 +231,11 @@ def faults(draw: st.DrawFn, nodes: int) -> Faults:
 
 
 @st.composite
-def faulty(draw: st.DrawFn, sharing: tuple[str, ...] = ("parallel", "exclusive")) -> Case:
+def faulty(
+    draw: st.DrawFn, sharing: tuple[str, ...] = ("parallel", "exclusive"), spans: bool = True
+) -> Case:
     """A case in which things go wrong."""
-    case = draw(cases(sharing))
+    case = draw(cases(sharing, spans=spans))
     return replace(case, faults=draw(faults(len(case.cluster.all_nodes))))
 
 
