@@ -74,6 +74,12 @@ def show(profile: Mapping[str, Any]) -> None:
         size = number(entry["weights_bytes"] / 1e6)
         table.add_row(name, size, *(number(1000.0 * s) for s in seconds))
     console.print(table)
+    beside = profile["beside"]
+    console.print(
+        f"at once, a batch takes {beside['batch']:.2f} times as long and a load "
+        f"{beside['load']:.2f} times",
+        highlight=False, markup=False,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import numpy as np
 from stoker.envs.cluster.spec import GIB
 from stoker.runtime.arena import aligned
 from stoker.runtime.backend import TorchBackend
+from stoker.runtime.beside import slow_each_other
 from stoker.runtime.catalog import Deployment, Model, ModelError
 from stoker.runtime.messages import Reply
 from stoker.runtime.payloads import sample_payload
@@ -91,7 +92,8 @@ class _Run:
         self.progress = progress
         self.load_average = os.getloadavg()[0]
         deployments = [Deployment(m.name, m) for m in models]
-        self.room = sum(aligned(d.device_bytes) for d in deployments)
+        sizes = [aligned(d.device_bytes) for d in deployments]
+        self.room = sum(sizes) + max(sizes)
         host = max(aligned(m.data_bytes) for m in models)
         self.backend = TorchBackend(deployments, [self.room], host, device, 1, cold_disk)
 
@@ -110,6 +112,8 @@ class _Run:
                 host_s.append(await self._host_loads(fn))
             self._tell("batches", 0.2)
             first, times = await self._curves()
+            self._tell("loads and batches at once", 0.35)
+            beside = await self._beside()
             probed = await self._probe()
             entries = {
                 model.name: _entry(model, host_s[fn], first[fn], times[fn], probed[fn])
@@ -125,6 +129,7 @@ class _Run:
             "notes": self._notes(),
             "process": {"first_start_s": self.backend.workers[0].start_s[0], "start_s": restart_s},
             "copy_gib_s": copy_bandwidth(),
+            "beside": beside,
             "models": entries,
         }
 
@@ -175,15 +180,20 @@ class _Run:
                 times[fn][size].append((await self._batch(fn, size)).seconds)
             if done >= 2 and time.perf_counter() - began > CURVES_S:
                 break
+        return first, times
+
+    async def _beside(self) -> dict[str, float]:
+        """Load models beside batches of others, all being loaded already; then drop them."""
+        factors = await slow_each_other(self.backend, -(-self.passes // 2), self.rng)
         for fn in range(len(self.models)):
             await self.backend.drop(0, fn, False)
-        return first, times
+        return factors
 
     async def _probe(self) -> list[Probed]:
         passes = REQUESTS * self.passes
         return await probe(
             self.backend, self.room, passes, self.rng,
-            lambda done: self._tell("requests", 0.4 + 0.6 * done),
+            lambda done: self._tell("requests", 0.5 + 0.5 * done),
         )  # fmt: skip
 
     async def _batch(self, fn: int, size: int) -> Reply:

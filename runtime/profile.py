@@ -69,6 +69,11 @@ def check_profile(profile: object, where: str = "profile") -> dict[str, Any]:
         for key in ("order_s", "load_order_s"):
             order = entry.get(key)
             _number(f"{at}.{key}.p50", order.get("p50") if isinstance(order, dict) else None)
+    beside = profile.get("beside", {})
+    if not isinstance(beside, dict) or not beside.keys() <= {"batch", "load"}:
+        raise SpecError(f"{where}: beside", beside, "batch and load")
+    for key, factor in beside.items():
+        _number(f"{where}: beside.{key}", factor)
     return profile
 
 
@@ -179,7 +184,8 @@ def profile_cluster(
     """Make the cluster that the runtime is, of what was measured on it.
 
     Devices are exclusive (one batch at a time), unless there are decoders, whose requests run
-    beside each other and beside other batches; loads of a device come one after the other.
+    beside each other and beside other batches; loads of a device come one after the other, and they
+    and batches slow each other by the factors of `beside`.
 
     Args:
         profile: of this machine.
@@ -206,9 +212,14 @@ def profile_cluster(
         changes = {"slo_s": slo_s} | (_joined(deployment, entry) if deployment.decoder else {})
         functions.append(profile_function(entry, deployment.function, pcie_gib_s, **changes))
     sharing = "parallel" if any(d.decoder for d in deployments) else "exclusive"
+    beside = {"batch": 1.0, "load": 1.0} | profile.get("beside", {})
     gpus = tuple(
-        Gpu(size / GIB, price_usd_h, kind="arena", sharing=sharing) for size in device_bytes
-    )
+        Gpu(
+            size / GIB, price_usd_h, kind="arena", sharing=sharing,
+            batch_beside_load=max(beside["batch"], 1.0), load_beside_batch=max(beside["load"], 1.0),
+        )
+        for size in device_bytes
+    )  # fmt: skip
     node = Node(
         gpus,
         host_gib=host_bytes / GIB,

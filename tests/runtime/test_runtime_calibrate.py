@@ -50,6 +50,7 @@ def test_a_measured_profile_makes_a_cluster_and_survives_yaml(
         models, batches=(1, 2, 4), passes=3, progress=lambda what, done: told.append(what)
     )
     assert told[0] == "process start" and told[-1] == "copies"
+    assert set(profile["beside"]) == {"batch", "load"} and min(profile["beside"].values()) > 0.3
     write_profile(profile, tmp_path / "profile.yaml")
     assert read_profile(tmp_path / "profile.yaml") == profile
     cluster = profile_cluster(
@@ -121,6 +122,24 @@ def test_loads_of_a_device_follow_each_other(make_model: MakeModel) -> None:
     assert result.outcome.finish_s == pytest.approx([0.159, 0.304])
 
 
+def test_batches_and_loads_slow_each_other_as_measured(make_model: MakeModel) -> None:
+    served = deploy([make_model("m")], 2)
+    work = Workload(np.array([0.0, 0.0]), np.array([0, 1]), ("m-0", "m-1"), 1.0)
+
+    def finishes(beside: dict[str, float]) -> list[float]:
+        profile = {**PROFILE, "beside": beside}
+        cluster = profile_cluster(profile, served, device_bytes=[2**29])
+        (result,) = simulate(cluster, work, KeepAll())
+        found: list[float] = result.outcome.finish_s.tolist()
+        return found
+
+    # Alone, 146 ms of load and 13 of a batch, then 145 of the second load and 13 of a batch.
+    assert finishes({"batch": 2.0, "load": 1.0}) == pytest.approx([0.172, 0.304])
+    assert finishes({"batch": 1.0, "load": 1.25}) == pytest.approx([0.159, 0.3066])
+    # A factor below one is noise of the measurement; a profile need not have been asked.
+    assert finishes({"batch": 0.9, "load": 0.9}) == finishes({}) == pytest.approx([0.159, 0.304])
+
+
 def test_a_function_without_figures_is_named(make_model: MakeModel) -> None:
     with pytest.raises(SpecError, match=r"function\[x-0\]\.model = 'x'.*expected m"):
         profile_cluster(PROFILE, deploy([make_model("x")], 1), device_bytes=[2**28])
@@ -137,6 +156,8 @@ def test_a_function_without_figures_is_named(make_model: MakeModel) -> None:
         ({"models": {"m": {**ENTRY, "load_s": {}}}}, r"models\.m\.load_s\.disk\.p50"),
         ({"models": {"m": {**ENTRY, "order_s": {"p50": float("nan")}}}}, r"\.order_s\.p50"),
         ({"models": {"m": {**ENTRY, "load_order_s": None}}}, r"load_order_s\.p50"),
+        ({"beside": {"drop": 1.0}}, r"beside = .*batch and load"),
+        ({"beside": {"batch": -1.0}}, r"beside\.batch = -1"),
     ],
 )
 def test_a_profile_with_a_bad_figure_is_refused(change: dict[str, Any], field: str) -> None:
