@@ -184,7 +184,7 @@ class _Run:
 
     async def _beside(self) -> dict[str, float]:
         """Load models beside batches of others, all being loaded already; then drop them."""
-        factors = await slow_each_other(self.backend, -(-self.passes // 2), self.rng)
+        factors = await slow_each_other(self.backend, self.passes, self.rng)
         for fn in range(len(self.models)):
             await self.backend.drop(0, fn, False)
         return factors

@@ -25,10 +25,6 @@ from stoker.runtime.planner import warm_up
 
 REST_S = 0.02
 """Mean rest between two requests, exponential: caches go cold and cores to sleep, as they do."""
-LOAD_REST_S = 0.06
-"""The same before those that find nothing loaded. A machine that does something of its own every
-second or two (gives free pages back to its hypervisor, say) slows the next load by it: among loads
-much denser than those of life that is one of too many."""
 KEEP, LEAVE = np.inf, 0.0
 """Keep-alive of what is to be warm, and of what is to be loaded anew by every request."""
 
@@ -67,11 +63,11 @@ async def probe(
     found = [Probed() for _ in names]
     try:
         await controller.start(start_backend=False)
-        for k, (keep_s, rest_s) in enumerate(((LEAVE, LOAD_REST_S), (KEEP, REST_S))):
+        for k, keep_s in enumerate((LEAVE, KEEP)):
             controller.order(Decision(keep_alive_s=np.full((1, len(names)), keep_s)))
             for done in range(passes + k):  # the first warm ones are cold
                 for fn in rng.permutation(len(names)).tolist():
-                    await asyncio.sleep(rng.exponential(rest_s))
+                    await asyncio.sleep(rng.exponential(REST_S))
                     await _ask(controller, fn, found[fn], rng)
                 tell(0.5 * (k + done / passes))
     finally:
