@@ -33,7 +33,7 @@ def excess_slowdown(compute, memory):
 
 @njit
 def load_slowdown(r, inst):
-    """What a load takes so many times as long for: batches run on its GPU, if it goes to one."""
+    """How many times as long a load takes for batches that run on its GPU, if it goes to one."""
     if inst["gpu"] == NONE:
         return 1.0
     gpu = gpu_at(r["gpu"], inst["gpu"])

@@ -126,13 +126,13 @@ GPU = np.dtype(
         ("cap", "i8"), ("used", "i8"), ("evictable", "i8"),
         ("busy", "i8"), ("loading", "i8"), ("resident", "i8"), ("exclusive", "i8"),
         ("running", "i8"), ("run_head", "i8"), ("run_tail", "i8"), ("listed", "i8"),
-        ("last", "i8"),
+        ("last", "i8"), ("batch_beside_load", "f8"),
         ("t", "f8"), ("busy_s", "f8"), ("loading_s", "f8"), ("idle_s", "f8"), ("off_s", "f8"),
         ("byte_s", "f8"), ("peak", "i8"), ("pick", "i8"), ("closed", "i8"),
         # sharing in space, batches that slow each other (slowing.py)
         ("spatial", "i8"), ("slows", "i8"), ("coefficients", "f8", (5,)),
         ("slowed_head", "i8"), ("slowed_tail", "i8"), ("slowed_t", "f8"), ("slowed_stamp", "i8"),
-        ("due", "i8"), ("batch_beside_load", "f8"), ("load_beside_batch", "f8"),
+        ("due", "i8"), ("load_beside_batch", "f8"),
     ],
     align=True,
 )  # fmt: skip
