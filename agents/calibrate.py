@@ -5,6 +5,7 @@ Units: seconds, MB.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ def main(cfg: DictConfig) -> None:
     """Run the command."""
     if not isinstance(cfg.repeats, int) or cfg.repeats < 1:
         raise SpecError("repeats", cfg.repeats, "an integer >= 1")
+    if not 0.0 < cfg.rest_s < math.inf:
+        raise SpecError("rest_s", cfg.rest_s, "a time > 0, finite")
     device = device_of(cfg.runtime)
     with bars() as progress:
         models = find_models(cfg.runtime.models, progress)
@@ -36,6 +39,7 @@ def main(cfg: DictConfig) -> None:
             models,
             device=device,
             passes=cfg.repeats,
+            rest_s=cfg.rest_s,
             seed=cfg.seed,
             progress=lambda what, done: progress("calibrate", done),
         )

@@ -101,7 +101,10 @@ class Demo:
         with self.stages.stage("calibrate", about), bars() as progress:
             # One bar: the steps follow each other.
             measured = calibrate(
-                models, passes=self.size.passes, progress=lambda what, done: progress("steps", done)
+                models,
+                passes=self.size.passes,
+                rest_s=self.size.rest_s,
+                progress=lambda what, done: progress("steps", done),
             )
             write_profile(measured, self.folder / "profile.yaml")
         return read_profile(self.folder / "profile.yaml")

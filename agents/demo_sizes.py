@@ -18,6 +18,8 @@ class Size:
     recipes: tuple[Recipe, ...] = DEMO_RECIPES
     passes: int = 7
     """Of the calibration."""
+    rest_s: float = 0.08
+    """Mean time between its requests, about that between those of the replay."""
     functions: int = 20
     """On the cluster."""
     ratios: tuple[float, ...] = (0.4, 0.55, 0.7)
@@ -49,6 +51,7 @@ def quick() -> Size:
     return Size(
         recipes=tuple(Recipe(r.name, r.config, 3, 4, r.learning_rate) for r in small),
         passes=3,
+        rest_s=0.005,
         functions=6,
         ratios=(0.4, 0.7),
         replay_ratio=0.4,

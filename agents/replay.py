@@ -10,7 +10,7 @@ Units: seconds; minutes of this machine.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,9 @@ from stoker.baselines.search import TRACED_BIN_S
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.workload import Workload
 
+DENSITY = 2.0
+"""Factor between two densities of requests from which one tells little of the other."""
+
 
 @hydra.main(version_base="1.3", config_path="pkg://stoker.conf", config_name="replay")
 def main(cfg: DictConfig) -> None:
@@ -74,6 +77,7 @@ def main(cfg: DictConfig) -> None:
         f"{work.source}: {len(work):,} requests of {len(work.names)} functions, "
         f"{work.horizon_s:.0f} s; {1024.0 * cluster.device_gib:.0f} MiB of device memory"
     )
+    say_density(work, profile)
     name = "learned" if bundle else type(policy).__name__
     make, noise = _maker(cfg, deployed), deployed.noise(cfg.seed)
     with bars() as progress:
@@ -106,6 +110,16 @@ def main(cfg: DictConfig) -> None:
         print(f"order of the policies by dollars, real and predicted: Kendall's tau "
               f"{facts['kendall_tau']:.2f}")  # fmt: skip
     _finish(facts)
+
+
+def say_density(work: Workload, profile: Mapping[str, Any]) -> None:
+    """Tell where the profile was measured at another density of requests, if it says at which."""
+    rest_s, every_s = float(profile.get("rest_s", 0.0)), work.horizon_s / max(len(work), 1)
+    if rest_s and not rest_s / DENSITY <= every_s <= rest_s * DENSITY:
+        print(
+            f"the profile holds for a request every {1000.0 * rest_s:.0f} ms, these come every "
+            f"{1000.0 * every_s:.0f}: `stoker calibrate rest_s={every_s:.2g}` predicts them better"
+        )
 
 
 def opponents(cfg: DictConfig) -> dict[str, dict[str, Any]]:

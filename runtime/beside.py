@@ -31,18 +31,18 @@ class _Times:
 
 
 async def slow_each_other(
-    backend: TorchBackend, passes: int, rng: np.random.Generator
+    backend: TorchBackend, count: int, passes: int, rng: np.random.Generator
 ) -> dict[str, float]:
     """By which factors a batch (`batch`) and a load from disk (`load`) take longer together.
 
     Args:
-        backend: each function is loaded as the instance of its number, and there is room for one
-            more.
+        backend: each of the first functions is loaded as the instance of its number, and there is
+            room for one more.
+        count: how many these are.
         passes: times that each function is loaded beside each.
         rng: of the order and the payloads.
     """
     together, apart = _Times(), _Times()
-    count = len(backend.deployments)
     for _ in range(passes):
         for pair in rng.permutation(count * count).tolist():
             loaded, asked = divmod(pair, count)

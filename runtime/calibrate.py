@@ -24,7 +24,7 @@ from stoker.runtime.beside import slow_each_other
 from stoker.runtime.catalog import Deployment, Model, ModelError
 from stoker.runtime.messages import Reply
 from stoker.runtime.payloads import sample_payload
-from stoker.runtime.probe import REST_S, Probed, probe
+from stoker.runtime.probe import Probed, probe
 from stoker.runtime.profile import FORMAT, QUANTILES
 
 BATCHES = (1, 2, 4, 8)
@@ -33,6 +33,8 @@ PASSES = 7
 """Repetitions of each load and batch; medians are fitted, all of them make the residuals."""
 CURVES_S = 20.0
 """Time for all batch curves, after which no further pass is begun."""
+REST_S = 0.03
+"""Mean time between two requests."""
 REQUESTS = 6
 """Requests through a controller to each model a pass, cold ones and as many warm ones."""
 COPY_BYTES = 64 * 2**20
@@ -48,6 +50,7 @@ def calibrate(
     cold_disk: bool = True,
     batches: Sequence[int] = BATCHES,
     passes: int = PASSES,
+    rest_s: float = REST_S,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -60,6 +63,8 @@ def calibrate(
             from disk reads the disk; else it finds the page cache warm, and the profile says so.
         batches: sizes of the batch curve.
         passes: repetitions.
+        rest_s: mean time between two requests. A machine that rests longer is slower at first, so
+            the figures hold for traffic of about this density.
         seed: of the payloads.
         progress: told after each step.
 
@@ -71,7 +76,7 @@ def calibrate(
     """
     if not models:
         raise ModelError("calibrate.models", 0, "at least one model")
-    run = _Run(tuple(models), device, cold_disk, tuple(batches), passes, seed, progress)
+    run = _Run(tuple(models), device, cold_disk, tuple(batches), passes, rest_s, seed, progress)
     return asyncio.run(run.measure())
 
 
@@ -83,17 +88,19 @@ class _Run:
         cold_disk: bool,
         batches: tuple[int, ...],
         passes: int,
+        rest_s: float,
         seed: int,
         progress: Progress | None,
     ) -> None:
         self.models, self.batches, self.passes = models, batches, passes
-        self.cold_disk, self.device = cold_disk, device
+        self.cold_disk, self.device, self.rest_s = cold_disk, device, rest_s
         self.rng = np.random.default_rng(seed)
         self.progress = progress
         self.load_average = os.getloadavg()[0]
+        # Each twice: one is asked cold while the other is kept warm.
         deployments = [Deployment(m.name, m) for m in models]
-        sizes = [aligned(d.device_bytes) for d in deployments]
-        self.room = sum(sizes) + max(sizes)
+        deployments += [Deployment(f"{m.name}, kept", m) for m in models]
+        self.room = sum(aligned(d.device_bytes) for d in deployments)
         host = max(aligned(m.data_bytes) for m in models)
         self.backend = TorchBackend(deployments, [self.room], host, device, 1, cold_disk)
 
@@ -128,6 +135,7 @@ class _Run:
             "machine": {**machine(self.device), "load_average": self.load_average},
             "notes": self._notes(),
             "process": {"first_start_s": self.backend.workers[0].start_s[0], "start_s": restart_s},
+            "rest_s": self.rest_s,
             "copy_gib_s": copy_bandwidth(),
             "beside": beside,
             "models": entries,
@@ -176,7 +184,7 @@ class _Run:
         for done in range(self.passes):
             for at in self.rng.permutation(len(pairs)):
                 fn, size = pairs[at]
-                await asyncio.sleep(self.rng.exponential(REST_S))
+                await asyncio.sleep(self.rng.exponential(self.rest_s))
                 times[fn][size].append((await self._batch(fn, size)).seconds)
             if done >= 2 and time.perf_counter() - began > CURVES_S:
                 break
@@ -184,7 +192,8 @@ class _Run:
 
     async def _beside(self) -> dict[str, float]:
         """Load models beside batches of others, all being loaded already; then drop them."""
-        factors = await slow_each_other(self.backend, self.passes, self.rng)
+        count = len(self.models)
+        factors = await slow_each_other(self.backend, count, self.passes, self.rng)
         for fn in range(len(self.models)):
             await self.backend.drop(0, fn, False)
         return factors
@@ -192,7 +201,7 @@ class _Run:
     async def _probe(self) -> list[Probed]:
         passes = REQUESTS * self.passes
         return await probe(
-            self.backend, self.room, passes, self.rng,
+            self.backend, self.room, passes, self.rest_s, self.rng,
             lambda done: self._tell("requests", 0.5 + 0.5 * done),
         )  # fmt: skip
 

@@ -23,8 +23,6 @@ from stoker.runtime.controller import Controller
 from stoker.runtime.payloads import sample_payload
 from stoker.runtime.planner import warm_up
 
-REST_S = 0.02
-"""Mean rest between two requests, exponential: caches go cold and cores to sleep, as they do."""
 KEEP, LEAVE = np.inf, 0.0
 """Keep-alive of what is to be warm, and of what is to be loaded anew by every request."""
 
@@ -44,32 +42,40 @@ class Probed:
 
 
 async def probe(
-    backend: TorchBackend, room: int, passes: int, rng: np.random.Generator,
+    backend: TorchBackend, room: int, passes: int, rest_s: float, rng: np.random.Generator,
     tell: Callable[[float], None],
 ) -> list[Probed]:  # fmt: skip
-    """Ask each function `passes` times cold and as often warm, in a random order.
+    """Ask functions cold and others warm, in one random order: loads leave the caches to batches.
 
     Args:
-        backend: started, with nothing loaded; it is closed at the end.
+        backend: started, with nothing loaded; it is closed at the end. Of its functions the first
+            half is asked cold, the second half warm.
         room: bytes of its device, enough for all functions.
-        passes: requests to each function, of each kind.
+        passes: requests to each function.
+        rest_s: mean rest between two requests, exponential: caches go cold and cores to sleep.
         rng: of the order, the rests and the payloads.
         tell: told the fraction that is done.
+
+    Returns:
+        What was found of each function of the first half, and of its warm twin.
     """
     cluster = _cluster(backend, room)
     await asyncio.to_thread(warm_up, cluster, Rules())
     names = [f.name for f in cluster.functions]
+    half = len(names) // 2
     controller = Controller(LiveEngine(cluster), backend, names)
-    found = [Probed() for _ in names]
+    found = [Probed() for _ in range(half)]
     try:
         await controller.start(start_backend=False)
-        for k, keep_s in enumerate((LEAVE, KEEP)):
-            controller.order(Decision(keep_alive_s=np.full((1, len(names)), keep_s)))
-            for done in range(passes + k):  # the first warm ones are cold
-                for fn in rng.permutation(len(names)).tolist():
-                    await asyncio.sleep(rng.exponential(REST_S))
-                    await _ask(controller, fn, found[fn], rng)
-                tell(0.5 * (k + done / passes))
+        keep_s = np.repeat([LEAVE, KEEP], half)[None]
+        controller.order(Decision(keep_alive_s=keep_s))
+        for fn in range(half, 2 * half):  # the first one is cold
+            await _ask(controller, fn, Probed(), rng)
+        for done in range(passes):
+            for fn in rng.permutation(2 * half).tolist():
+                await asyncio.sleep(rng.exponential(rest_s))
+                await _ask(controller, fn, found[fn % half], rng)
+            tell((done + 1) / passes)
     finally:
         await controller.close()
     return found

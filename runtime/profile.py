@@ -69,6 +69,7 @@ def check_profile(profile: object, where: str = "profile") -> dict[str, Any]:
         for key in ("order_s", "load_order_s"):
             order = entry.get(key)
             _number(f"{at}.{key}.p50", order.get("p50") if isinstance(order, dict) else None)
+    _number(f"{where}: rest_s", profile.get("rest_s", 0.0))
     beside = profile.get("beside", {})
     if not isinstance(beside, dict) or not beside.keys() <= {"batch", "load"}:
         raise SpecError(f"{where}: beside", beside, "batch and load")

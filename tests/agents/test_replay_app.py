@@ -13,8 +13,10 @@ from commands import stoker
 
 from stoker.agents.export import write_bundle
 from stoker.agents.networks import Greedy
+from stoker.agents.replay import say_density
 from stoker.envs.cluster.observe import K
 from stoker.envs.cluster.spec import Rules
+from stoker.envs.workload import Workload
 from stoker.runtime.profile import read_profile
 
 sys.path.append(str(Path(__file__).parents[1] / "runtime"))
@@ -147,3 +149,25 @@ def test_a_bundle_of_another_schema_is_one_line(run: Path, tmp_path: Path) -> No
 )
 def test_a_mistake_is_one_line(command: str, word: str, field: str, tmp_path: Path) -> None:
     assert field in refused(command, word, f"hydra.run.dir={tmp_path}/x")
+
+
+@pytest.mark.parametrize(
+    ("requests", "said"),
+    [(100, True), (251, False), (999, False), (2000, True), (0, True)],
+)
+def test_a_profile_of_other_traffic_is_told(
+    capsys: pytest.CaptureFixture[str], requests: int, said: bool
+) -> None:
+    arrival_s = np.linspace(0.0, 10.0, requests, endpoint=False)
+    work = Workload(arrival_s, np.zeros(requests, np.int32), ("f",), 10.0)
+    say_density(work, {"rest_s": 0.02})
+    line = capsys.readouterr().out
+    assert ("stoker calibrate rest_s=" in line) == said
+    if requests == 2000:
+        assert "every 20 ms" in line and "every 5:" in line and "rest_s=0.005" in line
+    say_density(work, {})  # a profile that does not say
+    assert capsys.readouterr().out == ""
+
+
+def test_calibrate_refuses_a_rest_that_is_none() -> None:
+    assert "rest_s = 0 is not accepted: expected a time > 0" in refused("calibrate", "rest_s=0")

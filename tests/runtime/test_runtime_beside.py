@@ -79,7 +79,7 @@ def test_factors_are_those_of_the_worker(
         turns = asyncio.ensure_future(worker.go_on())
         try:
             backend = cast(TorchBackend, worker)
-            return await slow_each_other(backend, 3, np.random.default_rng(0))
+            return await slow_each_other(backend, 2, 3, np.random.default_rng(0))
         finally:
             assert worker.held == [] and not worker.loads and not worker.batches
             turns.cancel()
