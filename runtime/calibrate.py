@@ -100,7 +100,9 @@ class _Run:
         # Each twice: one is asked cold while the other is kept warm.
         deployments = [Deployment(m.name, m) for m in models]
         deployments += [Deployment(f"{m.name}, kept", m) for m in models]
-        self.room = sum(aligned(d.device_bytes) for d in deployments)
+        # All models, and two that come and go.
+        sizes = [aligned(d.device_bytes) for d in deployments]
+        self.room = min(sum(sizes), sum(sizes) // 2 + 2 * max(sizes))
         host = max(aligned(m.data_bytes) for m in models)
         self.backend = TorchBackend(deployments, [self.room], host, device, 1, cold_disk)
 

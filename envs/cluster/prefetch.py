@@ -40,8 +40,6 @@ NEAR_EVENTS = 15
 """Events at the top of the heap that are asked for."""
 NEAR_INST = 3 * LINE
 """Of an instance, what requests touch."""
-STAGES = 4
-"""Rows ahead for which the first stage asks."""
 
 
 def _offset(table: np.dtype[Any], field: str) -> int:
@@ -87,8 +85,8 @@ def bring_score(r, f):
 @njit
 def bring_ahead(rows, k, last):
     """Ask for what the rows after k, up to `last`, need, each as far as it is known."""
-    if k + STAGES < last:
-        _bring_row(rows, k + STAGES)
+    if k + 4 < last:
+        _bring_row(rows, k + 4)
     if k + 3 < last:
         _bring_tables(rows[k + 3])
     if k + 2 < last:

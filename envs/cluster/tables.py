@@ -91,9 +91,9 @@ FN = np.dtype(
         ("sandbox_keep_alive_s", "f8"), ("held_parked", "i8"),
         # loads that have begun, where their times are noisy
         ("loads", "i8"),
-        # batches decided from outside (batching.py): a decision is due, waiting charged so far,
-        # time of the batches begun, the last one's size and time, requests charged as late that
-        # wait and that run
+        # batches decided from outside (batching.py): a decision is due, the last one's size,
+        # waiting charged so far, time of the batches begun and of the last one, requests charged
+        # as late that wait and that run
         ("asked", "i4"), ("ran", "i4"), ("charged_s", "f8"), ("begun_s", "f8"), ("ran_s", "f8"),
         ("overdue", "i8"), ("prepaid", "i8"),
         # its pattern among the replicas of LLMs, else NONE (llm_lanes.py)
