@@ -17,7 +17,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from stoker.agents.real_run import device_of, find_models
+from stoker.agents.real_run import device_of, find_models, memory_of
 from stoker.agents.stages import bars
 from stoker.agents.wording import number
 from stoker.envs.cluster.errors import SpecError
@@ -40,6 +40,7 @@ def main(cfg: DictConfig) -> None:
             device=device,
             passes=cfg.repeats,
             rest_s=cfg.rest_s,
+            memory_bytes=memory_of(cfg.runtime),
             seed=cfg.seed,
             progress=lambda what, done: progress("calibrate", done),
         )
@@ -78,7 +79,10 @@ def show(profile: Mapping[str, Any]) -> None:
         size = number(entry["weights_bytes"] / 1e6)
         table.add_row(name, size, *(number(1000.0 * s) for s in seconds))
     console.print(table)
-    beside = profile["beside"]
+    beside = profile.get("beside")
+    if beside is None:
+        print("loads beside batches were not measured: no room for two models")
+        return
     console.print(
         f"at once, a batch takes {beside['batch']:.2f} times as long and a load "
         f"{beside['load']:.2f} times",

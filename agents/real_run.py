@@ -23,7 +23,7 @@ from stoker.baselines.registry import load_policy
 from stoker.envs.cluster.errors import SpecError
 from stoker.envs.cluster.faults import Faults
 from stoker.envs.cluster.simulation import simulate
-from stoker.envs.cluster.spec import Cluster
+from stoker.envs.cluster.spec import GIB, Cluster
 from stoker.envs.workload import Workload
 from stoker.runtime.calibrate import Progress, calibrate
 from stoker.runtime.catalog import Deployment, Model, read_models
@@ -182,12 +182,16 @@ def find_models(folder: str | None, progress: TrainingProgress | None = None) ->
 
 
 def find_profile(
-    path: str | None, models: tuple[Model, ...], device: str, progress: Progress | None = None
+    path: str | None,
+    models: tuple[Model, ...],
+    runtime: Mapping[str, Any],
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Read a profile; without one, measure this machine now."""
+    """Read a profile; without one, measure this machine now, as a `runtime` node says."""
     if path is not None:
         return read_profile(path)
-    return calibrate(models, device=device, progress=progress)
+    device, memory_bytes = device_of(runtime), memory_of(runtime)
+    return calibrate(models, device=device, memory_bytes=memory_bytes, progress=progress)
 
 
 def device_of(runtime: Mapping[str, Any]) -> str:
@@ -198,6 +202,16 @@ def device_of(runtime: Mapping[str, Any]) -> str:
     if len(kinds) != 1 or not kinds <= {"cpu", "cuda"}:
         raise SpecError("runtime.devices", list(runtime["devices"]), "[cpu] | [cuda]")
     return kinds.pop()
+
+
+def memory_of(runtime: Mapping[str, Any]) -> int | None:
+    """Return the bytes of a device's memory that a `runtime` node names; None = it names none."""
+    gib = runtime["device_gib"]
+    if gib is None:
+        return None
+    if not 0.0 < gib < math.inf:
+        raise SpecError("runtime.device_gib", gib, "a size > 0, finite, or null")
+    return round(gib * GIB)
 
 
 def maker(node: Mapping[str, Any] | str) -> MakePolicy:

@@ -67,7 +67,7 @@ def main(cfg: DictConfig) -> None:
     with bars() as progress:
         models = find_models(cfg.runtime.models, progress)
         profile = find_profile(
-            cfg.profile, models, device, lambda what, done: progress("calibrate", done)
+            cfg.profile, models, cfg.runtime, lambda what, done: progress("calibrate", done)
         )
     deployed = Deployed(profile, models, _factor(cfg, bundle))
     work = slice_of(cfg, deployed.compression)

@@ -45,14 +45,14 @@ def main(cfg: DictConfig) -> None:
     with bars() as progress:
         models = copies(find_models(cfg.runtime.models, progress), folder / "models")
         profile = find_profile(
-            cfg.profile, models, device, lambda what, done: progress("calibrate", done)
+            cfg.profile, models, cfg.runtime, lambda what, done: progress("calibrate", done)
         )
         served = deploy(models, int(cfg.functions))
         sizes = [d.device_bytes for d in served]
         room = max(round(float(cfg.ratio) * sum(sizes)), max(sizes))
         cluster = profile_cluster(profile, served, device_bytes=[room], host_bytes=room, slo_s=1.0)
         make = [lambda ttl_s=ttl_s: FixedTtl(ttl_s) for ttl_s in TTLS_S]
-        report = soak(cluster, served, make, settings, lambda done: progress("soak", done))
+        report = soak(cluster, served, make, settings, device, lambda done: progress("soak", done))
     table = as_table(report, settings)
     (folder / "soak.json").write_text(json.dumps(report.as_record(), indent=1) + "\n")
     (folder / "soak.md").write_text(table)

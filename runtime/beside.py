@@ -23,50 +23,64 @@ AHEAD = 2
 
 
 @dataclass
-class _Times:
+class Times:
     """The worker's."""
 
     loads_s: list[float] = field(default_factory=list)
     batches_s: list[float] = field(default_factory=list)
 
 
+@dataclass
+class Both:
+    """Loads and batches, at once and one after the other."""
+
+    together: Times = field(default_factory=Times)
+    apart: Times = field(default_factory=Times)
+
+    @property
+    def factors(self) -> dict[str, float]:
+        """By which a batch (`batch`) and a load from disk (`load`) take longer together."""
+        return {
+            "batch": _factor(self.together.batches_s, self.apart.batches_s),
+            "load": _factor(self.together.loads_s, self.apart.loads_s),
+        }
+
+
 async def slow_each_other(
-    backend: TorchBackend, count: int, passes: int, rng: np.random.Generator
-) -> dict[str, float]:
-    """By which factors a batch (`batch`) and a load from disk (`load`) take longer together.
+    backend: TorchBackend, functions: Sequence[int], passes: int, rng: np.random.Generator,
+    found: Both,
+) -> None:  # fmt: skip
+    """Load each of the functions beside batches of each, and both alone.
 
     Args:
-        backend: each of the first functions is loaded as the instance of its number, and there is
-            room for one more.
-        count: how many these are.
+        backend: each of the functions is loaded as the instance of its number, and there is room
+            for one more.
+        functions: which these are.
         passes: times that each function is loaded beside each.
         rng: of the order and the payloads.
+        found: gets the times.
     """
-    together, apart = _Times(), _Times()
+    count = len(functions)
     for _ in range(passes):
         for pair in rng.permutation(count * count).tolist():
             loaded, asked = divmod(pair, count)
-            await _pair(backend, loaded, asked, rng, together, apart)
-    return {
-        "batch": _factor(together.batches_s, apart.batches_s),
-        "load": _factor(together.loads_s, apart.loads_s),
-    }
+            await _pair(backend, functions[loaded], functions[asked], rng, found)
 
 
 async def _pair(
-    backend: TorchBackend, loaded: int, asked: int, rng: np.random.Generator, together: _Times,
-    apart: _Times,
-) -> None:  # fmt: skip
+    backend: TorchBackend, loaded: int, asked: int, rng: np.random.Generator, found: Both
+) -> None:
     """Load one function while another is asked, then do either alone."""
     further = len(backend.deployments)
     load = backend.load(0, further, loaded, "disk")
     batches_s = await _ask(backend, asked, rng, lambda _: load.done())
-    together.batches_s += batches_s
-    together.loads_s.append((await load).seconds)
+    found.together.batches_s += batches_s
+    found.together.loads_s.append((await load).seconds)
     await backend.drop(0, further, False)
     if batches_s:
-        apart.batches_s += await _ask(backend, asked, rng, lambda done: done == len(batches_s))
-    apart.loads_s.append((await backend.load(0, further, loaded, "disk")).seconds)
+        again_s = await _ask(backend, asked, rng, lambda done: done == len(batches_s))
+        found.apart.batches_s += again_s
+    found.apart.loads_s.append((await backend.load(0, further, loaded, "disk")).seconds)
     await backend.drop(0, further, False)
 
 

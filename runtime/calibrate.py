@@ -12,16 +12,15 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
-from stoker.envs.cluster.spec import GIB
 from stoker.runtime.arena import aligned
 from stoker.runtime.backend import TorchBackend
-from stoker.runtime.beside import slow_each_other
+from stoker.runtime.beside import Both, slow_each_other
 from stoker.runtime.catalog import Deployment, Model, ModelError
+from stoker.runtime.machine import copy_bandwidth, machine
 from stoker.runtime.messages import Reply
 from stoker.runtime.payloads import sample_payload
 from stoker.runtime.probe import Probed, probe
@@ -37,7 +36,6 @@ REST_S = 0.03
 """Mean time between two requests."""
 REQUESTS = 6
 """Requests through a controller to each model a pass, cold ones and as many warm ones."""
-COPY_BYTES = 64 * 2**20
 
 Progress = Callable[[str, float], None]
 """Called with what is measured and the fraction that is done."""
@@ -51,6 +49,7 @@ def calibrate(
     batches: Sequence[int] = BATCHES,
     passes: int = PASSES,
     rest_s: float = REST_S,
+    memory_bytes: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -65,6 +64,9 @@ def calibrate(
         passes: repetitions.
         rest_s: mean time between two requests. A machine that rests longer is slower at first, so
             the figures hold for traffic of about this density.
+        memory_bytes: device memory to do it in, enough for each model; None = as much as helps.
+            Models that do not fit at once are measured in groups. Loads beside batches take room
+            for two models; where there is none the profile has no `beside`.
         seed: of the payloads.
         progress: told after each step.
 
@@ -72,11 +74,14 @@ def calibrate(
         A profile: plain numbers, text and lists.
 
     Raises:
-        ModelError: no model.
+        ModelError: no model, or one that is larger than the memory.
     """
     if not models:
         raise ModelError("calibrate.models", 0, "at least one model")
-    run = _Run(tuple(models), device, cold_disk, tuple(batches), passes, rest_s, seed, progress)
+    run = _Run(
+        tuple(models), device, cold_disk, tuple(batches), passes, rest_s, memory_bytes, seed,
+        progress,
+    )  # fmt: skip
     return asyncio.run(run.measure())
 
 
@@ -89,6 +94,7 @@ class _Run:
         batches: tuple[int, ...],
         passes: int,
         rest_s: float,
+        memory_bytes: int | None,
         seed: int,
         progress: Progress | None,
     ) -> None:
@@ -100,9 +106,15 @@ class _Run:
         # Each twice: one is asked cold while the other is kept warm.
         deployments = [Deployment(m.name, m) for m in models]
         deployments += [Deployment(f"{m.name}, kept", m) for m in models]
+        self.sizes = [aligned(d.device_bytes) for d in deployments[: len(models)]]
         # All models, and two that come and go.
-        sizes = [aligned(d.device_bytes) for d in deployments]
-        self.room = min(sum(sizes), sum(sizes) // 2 + 2 * max(sizes))
+        self.room = min(2 * sum(self.sizes), sum(self.sizes) + 2 * max(self.sizes))
+        if memory_bytes is not None:
+            self.room = min(self.room, memory_bytes)
+        for model, size in zip(models, self.sizes, strict=True):
+            if size > self.room:
+                accepted = f"at most the device memory, {self.room} bytes"
+                raise ModelError(f"{model.folder}: size", size, accepted)
         host = max(aligned(m.data_bytes) for m in models)
         self.backend = TorchBackend(deployments, [self.room], host, device, 1, cold_disk)
 
@@ -120,9 +132,7 @@ class _Run:
                 self._tell(f"loads of {model.name}", 0.2 * fn / len(self.models))
                 host_s.append(await self._host_loads(fn))
             self._tell("batches", 0.2)
-            first, times = await self._curves()
-            self._tell("loads and batches at once", 0.35)
-            beside = await self._beside()
+            first, times, both = await self._batches()
             probed = await self._probe()
             entries = {
                 model.name: _entry(model, host_s[fn], first[fn], times[fn], probed[fn])
@@ -139,7 +149,7 @@ class _Run:
             "process": {"first_start_s": self.backend.workers[0].start_s[0], "start_s": restart_s},
             "rest_s": self.rest_s,
             "copy_gib_s": copy_bandwidth(),
-            "beside": beside,
+            **({"beside": both.factors} if both.together.loads_s else {}),
             "models": entries,
         }
 
@@ -174,31 +184,38 @@ class _Run:
         self.backend.drop_host(fn)
         return values
 
-    async def _curves(self) -> tuple[list[float], list[dict[int, list[float]]]]:
-        """Serve batches of each model and size in a random order, all models loaded."""
-        first = []
-        for fn in range(len(self.models)):
-            await self.backend.load(0, fn, fn, "disk")
-            first.append((await self._batch(fn, 1)).seconds)
+    async def _batches(self) -> tuple[list[float], list[dict[int, list[float]]], Both]:
+        """Serve batches of each model and size, and beside loads: by groups that fit at once."""
+        first = [0.0 for _ in self.models]
         times: list[dict[int, list[float]]] = [{b: [] for b in self.batches} for _ in self.models]
+        both = Both()
+        groups = in_groups(self.sizes, self.room)
+        for group in groups:
+            for fn in group:
+                await self.backend.load(0, fn, fn, "disk")
+                first[fn] = (await self._batch(fn, 1)).seconds
+            await self._curves(group, times, CURVES_S * len(group) / len(self.models))
+            sizes = [self.sizes[fn] for fn in group]
+            if sum(sizes) + max(sizes) <= self.room:
+                await slow_each_other(self.backend, group, self.passes, self.rng, both)
+            for fn in group:
+                await self.backend.drop(0, fn, False)
+            self._tell("batches", 0.2 + 0.3 * (group[-1] + 1) / len(self.models))
+        return first, times, both
+
+    async def _curves(
+        self, group: Sequence[int], times: list[dict[int, list[float]]], limit_s: float
+    ) -> None:
+        """Serve batches of each loaded model and size in a random order."""
         began = time.perf_counter()
-        pairs = [(fn, size) for fn in range(len(self.models)) for size in self.batches]
+        pairs = [(fn, size) for fn in group for size in self.batches]
         for done in range(self.passes):
             for at in self.rng.permutation(len(pairs)):
                 fn, size = pairs[at]
                 await asyncio.sleep(self.rng.exponential(self.rest_s))
                 times[fn][size].append((await self._batch(fn, size)).seconds)
-            if done >= 2 and time.perf_counter() - began > CURVES_S:
+            if done >= 2 and time.perf_counter() - began > limit_s:
                 break
-        return first, times
-
-    async def _beside(self) -> dict[str, float]:
-        """Load models beside batches of others, all being loaded already; then drop them."""
-        count = len(self.models)
-        factors = await slow_each_other(self.backend, count, self.passes, self.rng)
-        for fn in range(len(self.models)):
-            await self.backend.drop(0, fn, False)
-        return factors
 
     async def _probe(self) -> list[Probed]:
         passes = REQUESTS * self.passes
@@ -243,6 +260,18 @@ def _entry(
     }
 
 
+def in_groups(sizes: Sequence[int], room: int) -> list[list[int]]:
+    """Cut models, in their order, into groups that fit with one more of theirs, or are one."""
+    groups: list[list[int]] = [[0]]
+    for fn in range(1, len(sizes)):
+        together = [sizes[k] for k in (*groups[-1], fn)]
+        if sum(together) + max(together) <= room:
+            groups[-1].append(fn)
+        else:
+            groups.append([fn])
+    return groups
+
+
 def fit_line(sizes: np.ndarray[Any, Any], seconds: np.ndarray[Any, Any]) -> tuple[float, float]:
     """Fit alpha + beta * b by least squares of the relative error, neither below zero."""
     if len(sizes) == 1:
@@ -259,38 +288,3 @@ def fit_line(sizes: np.ndarray[Any, Any], seconds: np.ndarray[Any, Any]) -> tupl
 def quantiles(values: Sequence[float]) -> dict[str, float]:
     """Return p1 to p99."""
     return {f"p{q}": float(np.percentile(values, q)) for q in QUANTILES}
-
-
-def copy_bandwidth() -> float:
-    """Rate of a plain copy between two buffers that were touched before: the yardstick of loads."""
-    source, target = np.ones(COPY_BYTES, np.uint8), np.ones(COPY_BYTES, np.uint8)
-    seconds = []
-    for _ in range(7):
-        began = time.perf_counter()
-        np.copyto(target, source)
-        seconds.append(time.perf_counter() - began)
-    return COPY_BYTES / GIB / float(np.median(seconds))
-
-
-def machine(device: str) -> dict[str, Any]:
-    """Describe the machine that the figures belong to."""
-    return {
-        "system": f"{platform.system()} {platform.release()}",
-        "processor": _processor(),
-        "cores": os.cpu_count() or 0,
-        "memory_gib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB,
-        "device": device,
-        "python": platform.python_version(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-    }
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

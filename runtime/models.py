@@ -228,9 +228,9 @@ def binder_of(model: Model) -> Binder | OnnxBinder:
     return OnnxBinder(model) if model.architecture == "onnx" else Binder(model)
 
 
-def load_reference(model: Model) -> Binder:
-    """Load a model of ours into memory of its own: the never-swapped reference."""
-    binder = Binder(model)
+def load_reference(model: Model) -> Binder | OnnxBinder:
+    """Load a model into memory of its own: the never-swapped reference."""
+    binder = binder_of(model)
     raw = bytearray(model.data_bytes)
     for shard in model.shards:
         data = shard.path.read_bytes()[shard.data_start :]

@@ -50,7 +50,8 @@ async def probe(
     Args:
         backend: started, with nothing loaded; it is closed at the end. Of its functions the first
             half is asked cold, the second half warm.
-        room: bytes of its device, enough for all functions.
+        room: bytes of its device. Where not all functions fit, a warm one may have to leave, and
+            is asked again.
         passes: requests to each function.
         rest_s: mean rest between two requests, exponential: caches go cold and cores to sleep.
         rng: of the order, the rests and the payloads.
@@ -74,7 +75,10 @@ async def probe(
         for done in range(passes):
             for fn in rng.permutation(2 * half).tolist():
                 await asyncio.sleep(rng.exponential(rest_s))
-                await _ask(controller, fn, found[fn % half], rng)
+                loaded = await _ask(controller, fn, found[fn % half], rng)
+                while loaded and fn >= half:  # it had to leave
+                    await asyncio.sleep(rng.exponential(rest_s))
+                    loaded = await _ask(controller, fn, found[fn % half], rng)
             tell((done + 1) / passes)
     finally:
         await controller.close()
@@ -90,16 +94,19 @@ def _cluster(backend: TorchBackend, room: int) -> Cluster:
     return Cluster(Node((Gpu(room / GIB, sharing="exclusive"),)), functions)
 
 
-async def _ask(controller: Controller, fn: int, found: Probed, rng: np.random.Generator) -> None:
+async def _ask(controller: Controller, fn: int, found: Probed, rng: np.random.Generator) -> bool:
+    """Send one request, note what it took, and return whether it had to be loaded."""
     backend, loads = controller.backend, controller.statistics.load_s["disk"]
     assert isinstance(backend, TorchBackend)
     before = len(loads)
     payload = sample_payload(backend.deployments[fn].model, rng)
     answer = await controller.request(fn, payload)
     way_s = answer.finish_s - answer.arrival_s - answer.service_s
-    if len(loads) > before:
+    loaded = len(loads) > before
+    if loaded:
         found.loads_s.append(loads[-1])
         found.load_orders_s.append(way_s - loads[-1])
     else:
         found.batches_s.append(answer.service_s)
         found.orders_s.append(way_s)
+    return loaded

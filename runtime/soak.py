@@ -121,6 +121,7 @@ def soak(
     deployments: Sequence[Deployment],
     make: Sequence[Callable[[], Policy]],
     settings: SoakSettings,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> SoakReport:
     """Serve under load and mishaps.
@@ -130,9 +131,10 @@ def soak(
         deployments: of its functions. Their models' files are spoilt for moments: give copies.
         make: policies of one kind that take each other's place, the first to begin with.
         settings: how long and how hard.
+        device: cpu, or cuda.
         progress: told about every second.
     """
-    return asyncio.run(_Soak(cluster, deployments, make, settings, progress).play())
+    return asyncio.run(_Soak(cluster, deployments, make, settings, device, progress).play())
 
 
 class _Soak:
@@ -142,13 +144,15 @@ class _Soak:
         deployments: Sequence[Deployment],
         make: Sequence[Callable[[], Policy]],
         settings: SoakSettings,
+        device: str,
         progress: Progress | None,
     ) -> None:
         self.cluster, self.settings, self.progress = cluster, settings, progress
         self.rng = np.random.default_rng(settings.seed)
         self.report = SoakReport()
         sizes = [round(gpu.memory_gib * GIB) for gpu in cluster.node.gpus]
-        self.backend = TorchBackend(deployments, sizes, round(cluster.node.host_gib * GIB))
+        host = round(cluster.node.host_gib * GIB)
+        self.backend = TorchBackend(deployments, sizes, host, device)
         self.policy = Erratic(make[0]())
         guard = Guard(self.policy, cluster, settings=GuardSettings(hold_s=1.0, longest_hold_s=8.0))
         self.guard = guard
@@ -218,7 +222,7 @@ class _Soak:
             self.report.ends["served"] += 1
             self.report.latency_s.append(answer.finish_s - answer.arrival_s)
             known = expected is not ANY
-            self.report.wrong += known and not _same(answer.output, expected)
+            self.report.wrong += known and not same(answer.output, expected)
 
     async def _spoil(self, scene: Scene, clock: RealClock, end_s: float) -> None:
         """Let something go wrong, again and again."""
@@ -269,10 +273,12 @@ def _in_general(reason: str) -> str:
     return re.sub(r"/\S+/", "", re.sub(r"\d+", "n", reason))
 
 
-def _same(found: Any, expected: Any) -> bool:
-    """Compare two answers; numbers up to the order in which they were summed."""
+def same(found: Any, expected: Any) -> bool:
+    """Whether two answers are the same, numbers up to the order in which they were summed."""
     if isinstance(expected, dict):
-        return set(found) == set(expected) and all(_same(found[k], expected[k]) for k in expected)
+        return set(found) == set(expected) and all(same(found[k], expected[k]) for k in expected)
+    if isinstance(expected, np.ndarray):
+        return found.shape == expected.shape and np.allclose(found, expected, rtol=0.0, atol=CLOSE)
     if isinstance(expected, float):
         return bool(abs(found - expected) < CLOSE)
     return bool(found == expected)

@@ -10,7 +10,7 @@ import pytest
 from small_models import GPT, MakeModel
 
 from stoker.runtime.backend import TorchBackend
-from stoker.runtime.beside import slow_each_other
+from stoker.runtime.beside import Both, slow_each_other
 from stoker.runtime.catalog import Deployment, deploy
 from stoker.runtime.messages import Reply
 
@@ -79,7 +79,9 @@ def test_factors_are_those_of_the_worker(
         turns = asyncio.ensure_future(worker.go_on())
         try:
             backend = cast(TorchBackend, worker)
-            return await slow_each_other(backend, 2, 3, np.random.default_rng(0))
+            both = Both()
+            await slow_each_other(backend, [0, 1], 3, np.random.default_rng(0), both)
+            return both.factors
         finally:
             assert worker.held == [] and not worker.loads and not worker.batches
             turns.cancel()

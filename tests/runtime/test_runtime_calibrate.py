@@ -15,7 +15,7 @@ from stoker.envs.cluster.spec import Cluster, Function, Gpu, Node
 from stoker.envs.workload import Workload
 from stoker.runtime.arena import aligned
 from stoker.runtime.backend import TorchBackend
-from stoker.runtime.calibrate import calibrate, fit_line
+from stoker.runtime.calibrate import calibrate, fit_line, in_groups
 from stoker.runtime.catalog import ModelError, deploy
 from stoker.runtime.keep_all import KeepAll
 from stoker.runtime.probe import Probed, probe
@@ -68,6 +68,25 @@ def test_a_measured_profile_makes_a_cluster_and_survives_yaml(
                 assert cluster.load_s(fn, tier) == pytest.approx(measured, rel=0.01)
     assert cluster.node.gpus[0].sharing == "exclusive"
     assert profile["process"]["start_s"] < profile["process"]["first_start_s"] + 1.0
+
+
+def test_models_that_fit_with_one_more_are_measured_at_once() -> None:
+    # Together and the largest once more: 3 + 5 + 5, then 4 + 1 + 4; 6 and 10 stand alone.
+    assert in_groups([3, 5, 4, 1, 6, 10], 13) == [[0, 1], [2, 3], [4], [5]]
+    assert in_groups([1, 1, 1], 4) == [[0, 1, 2]]
+    assert in_groups([7], 7) == [[0]]
+
+
+def test_models_are_measured_in_memory_that_holds_one_of_them(make_model: MakeModel) -> None:
+    models = [make_model("one", GPT), make_model("other", GPT, 1)]
+    largest = max(aligned(m.data_bytes) for m in models)
+    profile = calibrate(models, batches=(1, 2), passes=1, rest_s=0.001, memory_bytes=largest)
+    assert "beside" not in profile
+    check_profile(profile)
+    for entry in profile["models"].values():
+        assert set(entry["batch_s"]) == {1, 2} and min(entry["batch_s"].values()) > 0.0
+    with pytest.raises(ModelError, match=rf"size = {largest}.*memory, {largest - 64} bytes"):
+        calibrate(models, memory_bytes=largest - 64)
 
 
 def test_a_probe_asks_one_half_cold_and_the_other_warm(make_model: MakeModel) -> None:

@@ -14,8 +14,9 @@ from running import MIB
 from safetensors.numpy import load_file, save_file
 from small_llamas import write_llama
 from small_models import GPT, MakeModel
-from test_runtime_replay import play
+from test_runtime_replay import made_for, play
 
+from stoker.baselines.ttl import FixedTtl
 from stoker.runtime.arena import aligned
 from stoker.runtime.backend import TorchBackend
 from stoker.runtime.calibrate import calibrate
@@ -26,6 +27,7 @@ from stoker.runtime.onnx_import import import_onnx
 from stoker.runtime.onnx_model import OnnxBinder
 from stoker.runtime.payloads import sample_payload
 from stoker.runtime.process import OrderFailed
+from stoker.runtime.soak import SoakSettings, same, soak
 
 
 def write_perceptron(path: Path, seed: int, batch: int | str = "n") -> dict[str, Any]:
@@ -239,6 +241,19 @@ def test_onnx_models_are_measured_and_replayed_as_any_other(tmp_path: Path) -> N
     assert all(profile["models"][m.name]["batch_s"][2] > 0.0 for m in models)
     lived = play(models, 4, 40.0)
     assert lived.result.counters["served"] == 100 and not lived.error_counts()
+
+
+def test_answers_of_a_soak_are_compared_by_their_numbers(tmp_path: Path) -> None:
+    write_two_inputs(tmp_path / "two.onnx")
+    models = [import_onnx(tmp_path / "two.onnx", tmp_path / "two"), made(tmp_path, "m", 0)[0]]
+    served = deploy(models, 4)
+    room = 2 * max(d.device_bytes for d in served)
+    settings = SoakSettings(minutes=0.05, rate_hz=60.0, mishap_every_s=60.0)
+    report = soak(made_for(served, room, room), served, [lambda: FixedTtl(0.2)], settings)
+    assert report.accounted and report.ends["served"] > 100 and report.wrong == 0
+    assert same({"y": np.array([1.0, 2.0])}, {"y": np.array([1.0, 2.0001])})
+    assert not same({"y": np.array([1.0, 2.0])}, {"y": np.array([1.0, 2.01])})
+    assert not same({"y": np.array([1.0])}, {"y": np.array([1.0, 1.0])})
 
 
 def test_a_decoder_is_no_onnx_model(tmp_path: Path) -> None:
