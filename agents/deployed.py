@@ -90,13 +90,19 @@ class Deployed:
         mean_gib = float(np.mean([f.device_gib for f in self.templates]))
         return USD_GIB_H * TYPICAL_GIB / mean_gib
 
-    def noise(self, seed: int) -> list[Faults]:
+    @property
+    def batch_s(self) -> float:
+        """Mean over the models of a batch of one request, as fitted."""
+        entries = [self.profile["models"][m.name] for m in self.models]
+        return float(np.mean([e["alpha_s"] + e["beta_s"] for e in entries]))
+
+    def noise(self, seed: int) -> tuple[Faults, ...]:
         """Loads and batches that spread as they did when they were measured, over and over."""
         loads, batches = residual_factors(self.profile)
-        return [
+        return tuple(
             Faults(load_factors=loads, service_factors=batches, seed=seed + k)
             for k in range(PREDICTIONS)
-        ]
+        )
 
     def draw(self, names: Sequence[str], rng: np.random.Generator) -> tuple[Deployment, ...]:
         """Serve each name by one of the models: equal shares, in random order."""

@@ -42,7 +42,20 @@ HELD = ("p50_s", "p95_s")
 REAL_ONLY = (
     "errors", "refused", "decisions", "fallbacks", "trips", "overhead_p99_s", "send_lag_p99_s",
 )  # fmt: skip
+STEADY = 0.1
+"""A machine whose batches take longer or shorter by more than this has changed its pace."""
 MakePolicy = Callable[[], Policy]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """This machine as it was found at one time, for the simulator."""
+
+    cluster: Cluster
+    noise: tuple[Faults, ...]
+    """As measured, one a simulated run."""
+    batch_s: float
+    """Mean over the models of the time for one request."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,9 @@ class Compared:
     fallback: str
     """Who decides where the policy does not."""
     lived: ReplayResult
+    slower: float
+    """By which share batches took longer when the machine was measured after the run than before;
+    0 where it was not measured again."""
 
     def off(self, name: str) -> float:
         """By which share the figure as lived is above the predicted one."""
@@ -69,52 +85,73 @@ class Compared:
             "real": {name: self.real[name] for name in (*SHOWN, *REAL_ONLY)},
             "predicted": {name: self.predicted[name] for name in SHOWN},
             "off": {name: self.off(name) for name in HELD},
+            "slower": self.slower,
             "errors": self.errors,
             "fallback": self.fallback,
         }
 
 
-def compare(
-    name: str,
+def live(
     make: MakePolicy,
     cluster: Cluster,
     workload: Workload,
     deployments: Sequence[Deployment],
     *,
-    noise: Sequence[Faults],
     serving: Serving | None = None,
     device: str = "cpu",
     seed: int = 0,
     progress: Callable[[str, float], None] | None = None,
-) -> Compared:
-    """Predict a minute, then live through it.
+) -> ReplayResult:
+    """Send a workload to real models under a policy.
 
     Args:
-        name: of the policy.
-        make: makes a fresh policy, one for each of the two.
+        make: makes a fresh policy.
         cluster: this machine, calibrated.
         workload: the requests.
         deployments: of the cluster's functions.
-        noise: as measured, one a simulated minute; the prediction is the mean of these minutes.
-        serving: guard, limits, log and memory of the second; None = the defaults.
+        serving: guard, limits, log and memory; None = the defaults.
         device: cpu, or cuda.
         seed: of the payloads.
         progress: told about once a second.
     """
-    # One at a time, as a policy of batches wants it.
-    summaries = [simulate(cluster, workload, make(), faults=f)[0].summary() for f in noise]
-    predicted = {name: float(np.mean([s[name] for s in summaries])) for name in SHOWN}
     serving = serving or Serving()
-    result: ReplayResult = replay(
+    return replay(
         cluster, workload, make(), deployments, device=device, seed=seed, progress=progress,
         fallback=serving.make_fallback(), guard=serving.guard, settings=serving.limits,
         log=serving.log, keeper=None if serving.memory is None else Keeper(serving.memory),
     )  # fmt: skip
-    real = result.summary()
+
+
+def compare(
+    name: str,
+    make: MakePolicy,
+    lived: ReplayResult,
+    workload: Workload,
+    machines: Sequence[Measured],
+) -> Compared:
+    """Predict what has been lived through.
+
+    Args:
+        name: of the policy.
+        make: makes a fresh policy.
+        lived: what became of the requests; nothing of it goes into the prediction.
+        workload: the requests.
+        machines: this one before, and after if it was measured again: the prediction is the mean
+            of the simulated runs of all of them.
+    """
+    # One at a time, as a policy of batches wants it.
+    summaries = [
+        simulate(machine.cluster, workload, make(), faults=faults)[0].summary()
+        for machine in machines
+        for faults in machine.noise
+    ]
+    predicted = {name: float(np.mean([s[name] for s in summaries])) for name in SHOWN}
+    real = lived.summary()
     # By the sender's watch where there are two.
     real |= {name: real[f"real_{name}"] for name in ("p50_s", "p95_s", "p99_s")}
-    errors = dict(result.error_counts())
-    return Compared(name, real, predicted, errors, result.fallback, result)
+    slower = machines[-1].batch_s / machines[0].batch_s - 1.0
+    errors = dict(lived.error_counts())
+    return Compared(name, real, predicted, errors, lived.fallback, lived, slower)
 
 
 def comparison_table(rows: Sequence[Compared]) -> Table:
@@ -155,6 +192,9 @@ def print_comparison(rows: Sequence[Compared]) -> None:
     most = [percent(max(abs(row.off(name)) for row in rows)) for name in HELD]
     console.print(f"real latencies are off by {most[0]} (P50) and {most[1]} (P95) at most")
     for row in rows:
+        if abs(row.slower) > STEADY:
+            print(f"{row.policy}: {percent(row.slower, sign=True)} for a batch after the run "
+                  "against before; its prediction is the mean of both")  # fmt: skip
         for reason, count in row.errors.items():
             console.print(f"{row.policy}: {count} failed: {reason}", highlight=False, markup=False)
 

@@ -1,8 +1,10 @@
 """`stoker replay`: a slice of a trace on real models under a policy, the prediction beside it.
 
-With `against=[...]` heuristics live through the same requests, one after the other. Time is
-compressed so that the trace's gaps stand to this machine's loads as they do to a GPU's; a bundle of
-idle events brings its own clock. Writes `summary.json` and `requests.parquet` into the run folder.
+With `against=[...]` heuristics live through the same requests, one after the other. Without a
+profile the machine is measured before and after each run, for its pace may change meanwhile; the
+prediction is the mean of both. Time is compressed so that the trace's gaps stand to this machine's
+loads as they do to a GPU's; a bundle of idle events brings its own clock. Writes `summary.json` and
+`requests.parquet` into the run folder.
 
 Units: seconds; minutes of this machine.
 """
@@ -28,10 +30,12 @@ from stoker.agents.nodes import plain
 from stoker.agents.real_run import (
     Compared,
     MakePolicy,
+    Measured,
     compare,
     device_of,
     find_models,
     find_profile,
+    live,
     maker,
     print_comparison,
     write_requests,
@@ -44,6 +48,7 @@ from stoker.baselines.bundle import BundlePolicy
 from stoker.baselines.registry import POLICIES
 from stoker.baselines.search import TRACED_BIN_S
 from stoker.envs.cluster.errors import SpecError
+from stoker.envs.cluster.spec import Cluster
 from stoker.envs.workload import Workload
 
 DENSITY = 2.0
@@ -66,9 +71,13 @@ def main(cfg: DictConfig) -> None:
     device = device_of(cfg.runtime)
     with bars() as progress:
         models = find_models(cfg.runtime.models, progress)
-        profile = find_profile(
-            cfg.profile, models, cfg.runtime, lambda what, done: progress("calibrate", done)
-        )
+
+    def measure() -> dict[str, Any]:
+        with bars() as progress:
+            tell = lambda what, done: progress("calibrate", done)  # noqa: E731
+            return find_profile(cfg.profile, models, cfg.runtime, tell)
+
+    profile = measure()
     deployed = Deployed(profile, models, _factor(cfg, bundle))
     work = slice_of(cfg, deployed.compression)
     served = deployed.draw(work.names, np.random.default_rng([cfg.seed, 5]))
@@ -79,20 +88,25 @@ def main(cfg: DictConfig) -> None:
     )
     say_density(work, profile)
     name = "learned" if bundle else type(policy).__name__
-    make, noise = _maker(cfg, deployed), deployed.noise(cfg.seed)
-    with bars() as progress:
-        row = compare(
-            name, make, cluster, work, served, noise=noise,
-            serving=serving_of(cfg, deployed.compression),
-            device=device, seed=cfg.seed, progress=progress,
-        )  # fmt: skip
-        rest = [
-            compare(
-                other, maker(on_clock(node, deployed.compression)), cluster, work, served,
-                noise=noise, device=device, seed=cfg.seed, progress=progress,
-            )
-            for other, node in others.items()
-        ]  # fmt: skip
+    makers = {name: _maker(cfg, deployed)}
+    makers |= {n: maker(on_clock(node, deployed.compression)) for n, node in others.items()}
+    serving = serving_of(cfg, deployed.compression)
+    machine = Measured(cluster, deployed.noise(cfg.seed), deployed.batch_s)
+    rows = []
+    for who, make in makers.items():
+        with bars() as progress:
+            lived = live(
+                make, cluster, work, served, serving=serving if who == name else None,
+                device=device, seed=cfg.seed, progress=progress,
+            )  # fmt: skip
+        around = [machine]
+        if cfg.profile is None:
+            deployed = replace(deployed, profile=measure(), factor=deployed.compression)
+            found = deployed.cluster(served, work, float(cfg.scenario.ratio))
+            machine = _again(deployed, cluster, found, cfg.seed)
+            around.append(machine)
+        rows.append(compare(who, make, lived, work, around))
+    row, *rest = rows
     folder = Path(HydraConfig.get().runtime.output_dir)
     facts: dict[str, Any] = {
         "policy": name,
@@ -104,12 +118,19 @@ def main(cfg: DictConfig) -> None:
         "against": {other.policy: other.as_record() for other in rest},
     }
     write_requests(row, work.names, folder / "requests.parquet")
-    print_comparison([row, *rest])
+    print_comparison(rows)
     if len(rest) > 1:
-        facts["kendall_tau"] = agreement([row, *rest])
+        facts["kendall_tau"] = agreement(rows)
         print(f"order of the policies by dollars, real and predicted: Kendall's tau "
               f"{facts['kendall_tau']:.2f}")  # fmt: skip
     _finish(facts)
+
+
+def _again(deployed: Deployed, cluster: Cluster, found: Cluster, seed: int) -> Measured:
+    """A machine that was found anew, held to the latency targets of before."""
+    pairs = zip(found.functions, cluster.functions, strict=True)
+    functions = tuple(replace(f, slo_s=before.slo_s) for f, before in pairs)
+    return Measured(replace(found, functions=functions), deployed.noise(seed), deployed.batch_s)
 
 
 def say_density(work: Workload, profile: Mapping[str, Any]) -> None:

@@ -79,6 +79,7 @@ def test_a_replay_sets_the_prediction_beside_the_measurement(
     assert facts["policy"] == ("learned" if learned else "FaasCache")
     assert facts["compression"] == pytest.approx(800.0) and facts["errors"] == {}
     assert facts["real"]["requests"] == facts["predicted"]["requests"] > 10
+    assert facts["slower"] == 0.0  # the profile was given
     assert (facts["real"]["decisions"] > 1) == learned
     ratio = facts["real"]["p95_s"] / facts["predicted"]["p95_s"]
     assert facts["off"]["p95_s"] == pytest.approx(ratio - 1.0)
@@ -86,6 +87,20 @@ def test_a_replay_sets_the_prediction_beside_the_measurement(
 
     lived = parquet.read_table(tmp_path / "out" / "requests.parquet")
     assert len(lived) == facts["real"]["requests"]
+
+
+@pytest.mark.slow
+def test_without_a_profile_the_machine_is_measured_before_and_after(
+    models: Path, tmp_path: Path
+) -> None:
+    words = (f"runtime.models={models}", f"hydra.run.dir={tmp_path}/out", "against=[ttl]")
+    done = stoker("replay", "policy=faascache", *words, *SHORT)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / "out" / "summary.json").read_text())
+    for found in (facts, facts["against"]["ttl"]):
+        # Two measurements agree in no digit but the first ones.
+        assert found["slower"] != 0.0 and -0.9 < found["slower"] < 9.0
+        assert found["predicted"]["requests"] == found["real"]["requests"]
 
 
 def test_a_policy_in_shadow_is_logged_and_asked_again(
