@@ -28,7 +28,7 @@ from stoker.agents.deployed import TYPICAL_LOAD_S, Deployed
 from stoker.agents.judged import gather, read_tuned
 from stoker.agents.learner import Trained, train
 from stoker.agents.progress import bar
-from stoker.agents.real_run import Compared, Measured, compare, live, maker, print_comparison
+from stoker.agents.real_run import Compared, compare, live, maker, print_comparison
 from stoker.agents.stages import Stages, bars
 from stoker.agents.tracks import Case
 from stoker.baselines import search
@@ -242,12 +242,12 @@ class Demo:
         cluster = deployed.cluster(served, whole, self.size.replay_ratio)
         part = whole.window(0.0, min(self.size.replay_s, whole.horizon_s))
         about = f"{part.horizon_s:.0f} s of held-out traffic ({len(part):,} requests)"
-        machine, out = Measured(cluster, deployed.noise(self.seed), deployed.batch_s), []
+        out, noise = [], deployed.noise(self.seed)
         with self.stages.stage("replay", f"{about}, under {', '.join(makers)}"), bars() as progress:
             for name, make in makers.items():
                 tell = lambda what, done, name=name: progress(name, done)  # noqa: E731
                 lived = live(make, cluster, part, served, progress=tell)
-                out.append(compare(name, make, lived, part, [machine]))
+                out.append(compare(name, make, cluster, lived, part, noise))
         return out
 
 

@@ -90,19 +90,28 @@ class Deployed:
         mean_gib = float(np.mean([f.device_gib for f in self.templates]))
         return USD_GIB_H * TYPICAL_GIB / mean_gib
 
-    @property
+    @cached_property
     def batch_s(self) -> float:
-        """Mean over the models of a batch of one request, as fitted."""
+        """Mean over the models of a request that finds all loaded, the order's way included."""
         entries = [self.profile["models"][m.name] for m in self.models]
-        return float(np.mean([e["alpha_s"] + e["beta_s"] for e in entries]))
+        return float(np.mean([e["alpha_s"] + e["beta_s"] + e["order_s"]["p50"] for e in entries]))
 
-    def noise(self, seed: int) -> tuple[Faults, ...]:
-        """Loads and batches that spread as they did when they were measured, over and over."""
-        loads, batches = residual_factors(self.profile)
-        return tuple(
+    def noise(self, seed: int, found: Deployed | None = None) -> list[Faults]:
+        """Loads and batches that spread as they did when they were measured, over and over.
+
+        Args:
+            seed: of the first run.
+            found: the machine as it was found at another time, which is then what is drawn: its
+                spread, its loads and batches so much longer or shorter. None = as this one.
+        """
+        found = found or self
+        loads, batches = residual_factors(found.profile)
+        load, batch = found.mean_load_s / self.mean_load_s, found.batch_s / self.batch_s
+        loads, batches = tuple(load * f for f in loads), tuple(batch * f for f in batches)
+        return [
             Faults(load_factors=loads, service_factors=batches, seed=seed + k)
             for k in range(PREDICTIONS)
-        )
+        ]
 
     def draw(self, names: Sequence[str], rng: np.random.Generator) -> tuple[Deployment, ...]:
         """Serve each name by one of the models: equal shares, in random order."""

@@ -48,17 +48,6 @@ MakePolicy = Callable[[], Policy]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """This machine as it was found at one time, for the simulator."""
-
-    cluster: Cluster
-    noise: tuple[Faults, ...]
-    """As measured, one a simulated run."""
-    batch_s: float
-    """Mean over the models of the time for one request."""
-
-
-@dataclass(frozen=True)
 class Compared:
     """Figures of one policy, measured and predicted."""
 
@@ -125,31 +114,29 @@ def live(
 def compare(
     name: str,
     make: MakePolicy,
+    cluster: Cluster,
     lived: ReplayResult,
     workload: Workload,
-    machines: Sequence[Measured],
+    noise: Sequence[Faults],
+    slower: float = 0.0,
 ) -> Compared:
     """Predict what has been lived through.
 
     Args:
         name: of the policy.
         make: makes a fresh policy.
+        cluster: this machine, as the policy knew it.
         lived: what became of the requests; nothing of it goes into the prediction.
         workload: the requests.
-        machines: this one before, and after if it was measured again: the prediction is the mean
-            of the simulated runs of all of them.
+        noise: of loads and batches as measured, one a simulated run; the prediction is the mean.
+        slower: see Compared.
     """
     # One at a time, as a policy of batches wants it.
-    summaries = [
-        simulate(machine.cluster, workload, make(), faults=faults)[0].summary()
-        for machine in machines
-        for faults in machine.noise
-    ]
+    summaries = [simulate(cluster, workload, make(), faults=f)[0].summary() for f in noise]
     predicted = {name: float(np.mean([s[name] for s in summaries])) for name in SHOWN}
     real = lived.summary()
     # By the sender's watch where there are two.
     real |= {name: real[f"real_{name}"] for name in ("p50_s", "p95_s", "p99_s")}
-    slower = machines[-1].batch_s / machines[0].batch_s - 1.0
     errors = dict(lived.error_counts())
     return Compared(name, real, predicted, errors, lived.fallback, lived, slower)
 

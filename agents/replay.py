@@ -3,8 +3,8 @@
 With `against=[...]` heuristics live through the same requests, one after the other. Without a
 profile the machine is measured before and after each run, for its pace may change meanwhile; the
 prediction is the mean of both. Time is compressed so that the trace's gaps stand to this machine's
-loads as they do to a GPU's; a bundle of idle events brings its own clock. Writes `summary.json` and
-`requests.parquet` into the run folder.
+loads as they do to a GPU's; a bundle of idle events brings its own clock. Writes `summary.json`,
+`requests.parquet` and the profiles that it has measured into the run folder.
 
 Units: seconds; minutes of this machine.
 """
@@ -30,7 +30,6 @@ from stoker.agents.nodes import plain
 from stoker.agents.real_run import (
     Compared,
     MakePolicy,
-    Measured,
     compare,
     device_of,
     find_models,
@@ -48,8 +47,9 @@ from stoker.baselines.bundle import BundlePolicy
 from stoker.baselines.registry import POLICIES
 from stoker.baselines.search import TRACED_BIN_S
 from stoker.envs.cluster.errors import SpecError
-from stoker.envs.cluster.spec import Cluster
 from stoker.envs.workload import Workload
+from stoker.runtime.catalog import Model
+from stoker.runtime.profile import write_profile
 
 DENSITY = 2.0
 """Factor between two densities of requests from which one tells little of the other."""
@@ -71,13 +71,8 @@ def main(cfg: DictConfig) -> None:
     device = device_of(cfg.runtime)
     with bars() as progress:
         models = find_models(cfg.runtime.models, progress)
-
-    def measure() -> dict[str, Any]:
-        with bars() as progress:
-            tell = lambda what, done: progress("calibrate", done)  # noqa: E731
-            return find_profile(cfg.profile, models, cfg.runtime, tell)
-
-    profile = measure()
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    profile = _profile(cfg, models, folder / "profile-0.yaml")
     deployed = Deployed(profile, models, _factor(cfg, bundle))
     work = slice_of(cfg, deployed.compression)
     served = deployed.draw(work.names, np.random.default_rng([cfg.seed, 5]))
@@ -91,23 +86,22 @@ def main(cfg: DictConfig) -> None:
     makers = {name: _maker(cfg, deployed)}
     makers |= {n: maker(on_clock(node, deployed.compression)) for n, node in others.items()}
     serving = serving_of(cfg, deployed.compression)
-    machine = Measured(cluster, deployed.noise(cfg.seed), deployed.batch_s)
-    rows = []
+    before, rows = deployed, []
     for who, make in makers.items():
         with bars() as progress:
             lived = live(
                 make, cluster, work, served, serving=serving if who == name else None,
                 device=device, seed=cfg.seed, progress=progress,
             )  # fmt: skip
-        around = [machine]
+        noise, after = deployed.noise(cfg.seed, before), before
         if cfg.profile is None:
-            deployed = replace(deployed, profile=measure(), factor=deployed.compression)
-            found = deployed.cluster(served, work, float(cfg.scenario.ratio))
-            machine = _again(deployed, cluster, found, cfg.seed)
-            around.append(machine)
-        rows.append(compare(who, make, lived, work, around))
+            path = folder / f"profile-{len(rows) + 1}.yaml"
+            after = replace(deployed, profile=_profile(cfg, models, path))
+            noise += deployed.noise(cfg.seed, after)
+        slower = after.batch_s / before.batch_s - 1.0
+        rows.append(compare(who, make, cluster, lived, work, noise, slower))
+        before = after
     row, *rest = rows
-    folder = Path(HydraConfig.get().runtime.output_dir)
     facts: dict[str, Any] = {
         "policy": name,
         "source": work.source,
@@ -126,11 +120,14 @@ def main(cfg: DictConfig) -> None:
     _finish(facts)
 
 
-def _again(deployed: Deployed, cluster: Cluster, found: Cluster, seed: int) -> Measured:
-    """A machine that was found anew, held to the latency targets of before."""
-    pairs = zip(found.functions, cluster.functions, strict=True)
-    functions = tuple(replace(f, slo_s=before.slo_s) for f, before in pairs)
-    return Measured(replace(found, functions=functions), deployed.noise(seed), deployed.batch_s)
+def _profile(cfg: DictConfig, models: tuple[Model, ...], path: Path) -> dict[str, Any]:
+    """Read the profile that was given, or measure the machine and leave what is found at `path`."""
+    with bars() as progress:
+        tell = lambda what, done: progress("calibrate", done)  # noqa: E731
+        profile = find_profile(cfg.profile, models, cfg.runtime, tell)
+    if cfg.profile is None:
+        write_profile(profile, path)
+    return profile
 
 
 def say_density(work: Workload, profile: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +90,11 @@ def test_a_replay_sets_the_prediction_beside_the_measurement(
     assert len(lived) == facts["real"]["requests"]
 
 
+def request_s(entry: dict[str, Any]) -> float:
+    """A batch of one, and its way there and back."""
+    return float(entry["alpha_s"] + entry["beta_s"] + entry["order_s"]["p50"])
+
+
 @pytest.mark.slow
 def test_without_a_profile_the_machine_is_measured_before_and_after(
     models: Path, tmp_path: Path
@@ -101,6 +107,10 @@ def test_without_a_profile_the_machine_is_measured_before_and_after(
         # Two measurements agree in no digit but the first ones.
         assert found["slower"] != 0.0 and -0.9 < found["slower"] < 9.0
         assert found["predicted"]["requests"] == found["real"]["requests"]
+    profiles = [read_profile(tmp_path / "out" / f"profile-{k}.yaml") for k in range(3)]
+    means = [np.mean([request_s(e) for e in p["models"].values()]) for p in profiles]
+    assert facts["slower"] == pytest.approx(means[1] / means[0] - 1.0)
+    assert facts["against"]["ttl"]["slower"] == pytest.approx(means[2] / means[1] - 1.0)
 
 
 def test_a_policy_in_shadow_is_logged_and_asked_again(
