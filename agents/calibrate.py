@@ -32,7 +32,7 @@ def main(cfg: DictConfig) -> None:
         raise SpecError("repeats", cfg.repeats, "an integer >= 1")
     if not 0.0 < cfg.rest_s < math.inf:
         raise SpecError("rest_s", cfg.rest_s, "a time > 0, finite")
-    device = device_of(cfg.runtime)
+    device, memory_bytes = device_of(cfg.runtime), memory_of(cfg.runtime)
     with bars() as progress:
         models = find_models(cfg.runtime.models, progress)
         profile = calibrate(
@@ -40,7 +40,7 @@ def main(cfg: DictConfig) -> None:
             device=device,
             passes=cfg.repeats,
             rest_s=cfg.rest_s,
-            memory_bytes=memory_of(cfg.runtime),
+            memory_bytes=memory_bytes,
             seed=cfg.seed,
             progress=lambda what, done: progress("calibrate", done),
         )

@@ -236,7 +236,7 @@ def memory_of(runtime: Mapping[str, Any]) -> int | None:
     gib = runtime["device_gib"]
     if gib is None:
         return None
-    if not 0.0 < gib < math.inf:
+    if not isinstance(gib, int | float) or not 0.0 < gib < math.inf:
         raise SpecError("runtime.device_gib", gib, "a size > 0, finite, or null")
     return round(gib * GIB)
 

@@ -189,14 +189,15 @@ class _Run:
         first = [0.0 for _ in self.models]
         times: list[dict[int, list[float]]] = [{b: [] for b in self.batches} for _ in self.models]
         both = Both()
-        groups = in_groups(self.sizes, self.room)
-        for group in groups:
+        for group in in_groups(self.sizes, self.room):
             for fn in group:
                 await self.backend.load(0, fn, fn, "disk")
                 first[fn] = (await self._batch(fn, 1)).seconds
             await self._curves(group, times, CURVES_S * len(group) / len(self.models))
             sizes = [self.sizes[fn] for fn in group]
             if sum(sizes) + max(sizes) <= self.room:
+                behind = group[0] + 0.5 * len(group)
+                self._tell("loads and batches at once", 0.2 + 0.3 * behind / len(self.models))
                 await slow_each_other(self.backend, group, self.passes, self.rng, both)
             for fn in group:
                 await self.backend.drop(0, fn, False)

@@ -169,6 +169,8 @@ def test_a_bundle_of_another_schema_is_one_line(run: Path, tmp_path: Path) -> No
         ("replay", "runtime.models=nowhere", "models"),
         ("calibrate", "repeats=0", "repeats"),
         ("calibrate", "runtime.models=nowhere", "models"),
+        ("calibrate", "runtime.device_gib=-1", "runtime.device_gib = -1"),
+        ("calibrate", "runtime.device_gib=much", "runtime.device_gib = 'much'"),
         ("export", "run=nowhere", "run = 'nowhere'"),
     ],
 )
